@@ -1,0 +1,2 @@
+//! halo-cluster.
+fn main() {}

@@ -1,0 +1,2 @@
+//! halo-perf.
+fn main() {}
