@@ -1,1 +1,35 @@
-//! The fabric.
+//! One arena of memory per rank. Peers write a payload into it and raise a flag behind it; whoever consumes polls
+//! the flag in its own memory. RDMA, TCP and shared memory differ only in how a write travels.
+//!
+//! [`Mesh::connect`] has all ranks meet and returns the [`Fabric`] over which `halo-ccl` runs its collectives.
+
+mod arena;
+mod bootstrap;
+mod config;
+mod control;
+mod error;
+mod fabric;
+mod host;
+mod key;
+mod layout;
+mod link;
+mod mesh;
+mod message;
+mod rdma;
+mod shm;
+pub mod sim;
+mod tcp;
+mod wire;
+
+pub use bootstrap::{Store, StoreError};
+pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, TransportChoice};
+pub use error::FabricError;
+pub use fabric::Fabric;
+pub use key::Key;
+pub use link::Transport;
+pub use mesh::{LinkBytes, LinkInfo, Mesh};
+pub use message::{Message, Tag};
+pub use wire::PROTOCOL_VERSION;
+
+/// The most ranks of one communicator; far above what the hardware reaches, it bounds what a configuration can ask.
+pub const MAX_WORLD: usize = 1024;

@@ -1,0 +1,186 @@
+//! The memory that peers write into. This file and the links hold all of the fabric's `unsafe`.
+//!
+//! # Why sharing it is sound
+//! An arena is memory that other processes (or a NIC) write while this one reads. The rule that makes this sound
+//! is the hand-over of slots: a payload byte is written only between the sender's receipt of credit for its slot
+//! and the release store of the slot's flag, and read only between the acquire load that sees that flag and the
+//! release store of the credit. Flags and credits are the only bytes that both sides touch at one time, and they
+//! are touched as atomics alone. A peer that breaks the rule can spoil payloads, never memory safety: lengths and
+//! offsets from the wire are checked against the slot before they are used.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use crate::message::{HEADER_BYTES, Header};
+
+/// Shared memory of one rank, mapped here: this rank's own arena, or a peer's on the same host.
+#[derive(Debug)]
+pub struct Arena {
+    base: NonNull<u8>,
+    bytes: usize,
+    file: OwnedFd,
+}
+
+// SAFETY: the mapping belongs to this value alone and no method depends on the thread that made it.
+unsafe impl Send for Arena {}
+// SAFETY: shared access goes through atomics, or through the slot hand-over described above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    /// Fresh zeroed memory that can be shared with other processes by passing its file descriptor.
+    ///
+    /// # Errors
+    /// The system refuses memory or a file descriptor.
+    pub(crate) fn allocate(bytes: usize) -> Result<Self, rustix::io::Errno> {
+        let file = memfd_create("halo-arena", MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, bytes.max(1) as u64)?;
+        Self::map(file, bytes)
+    }
+
+    /// Maps an arena that another process passed here.
+    ///
+    /// # Errors
+    /// The file is smaller than `bytes` (the peer computed another layout), or mapping is refused.
+    pub(crate) fn map(file: OwnedFd, bytes: usize) -> Result<Self, rustix::io::Errno> {
+        let size = rustix::fs::fstat(&file)?.st_size as usize;
+        if size < bytes {
+            return Err(rustix::io::Errno::OVERFLOW);
+        }
+        // SAFETY: a fresh shared mapping at an address of the kernel's choice; nothing else refers to it.
+        let base = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                bytes.max(1),
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )?
+        };
+        let base = NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM)?;
+        Ok(Self { base, bytes, file })
+    }
+
+    /// Where the arena begins, for registration with a NIC.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it has no bytes, as for a world of one.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The file behind it, to pass to a process on the same host.
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn at(&self, offset: usize, length: usize) -> *mut u8 {
+        assert!(
+            offset.checked_add(length).is_some_and(|end| end <= self.bytes),
+            "arena access at {offset}, {length} bytes, of {}",
+            self.bytes
+        );
+        // SAFETY: the assertion keeps the offset within the mapping.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        let pointer = self.at(offset, 8).cast::<u64>();
+        assert!(pointer.is_aligned(), "flags and credits are 8-byte aligned");
+        // SAFETY: in bounds and aligned (checked), mapped as long as `self`; every process touches these words
+        // as atomics only, and a NIC writes 8 aligned bytes at once.
+        unsafe { AtomicU64::from_ptr(pointer) }
+    }
+
+    /// Reads a flag or credit; what was written before its release store is visible after this.
+    pub fn load(&self, offset: usize) -> u64 {
+        self.word(offset).load(Ordering::Acquire)
+    }
+
+    /// Raises a flag or tells a credit, after everything written before.
+    pub fn store(&self, offset: usize, value: u64) {
+        self.word(offset).store(value, Ordering::Release);
+    }
+
+    /// Copies `source` to `offset`. The caller holds the credit of the slot it writes to.
+    pub(crate) fn write(&self, offset: usize, source: &[u8]) {
+        let target = self.at(offset, source.len());
+        // SAFETY: the target is in bounds (checked); by the slot hand-over nobody reads or writes it now, and a
+        // slice of this process's other memory cannot overlap a slot that is being written.
+        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len()) };
+    }
+
+    /// Writes a header into a trailer. The caller holds the credit of that slot.
+    pub(crate) fn write_header(&self, offset: usize, header: &Header) {
+        self.write(offset, bytemuck::bytes_of(header));
+    }
+
+    /// Reads the header of a trailer whose flag has been seen.
+    pub(crate) fn read_header(&self, offset: usize) -> Header {
+        bytemuck::pod_read_unaligned(self.read(offset, HEADER_BYTES))
+    }
+
+    /// Bytes that a peer has handed over: its flag has been seen and its credit not yet returned.
+    pub(crate) fn read(&self, offset: usize, length: usize) -> &[u8] {
+        let source = self.at(offset, length);
+        // SAFETY: in bounds (checked) and mapped as long as `self`; by the slot hand-over nobody writes these
+        // bytes until the credit is returned, and the mesh returns it only through `&mut self`, when no slice
+        // borrowed from it is left.
+        unsafe { std::slice::from_raw_parts(source, length) }
+    }
+
+    /// Bytes of a slot that this process fills itself (tcp receives, rdma staging).
+    #[allow(clippy::mut_from_ref, reason = "exclusive by the slot hand-over, not by the borrow checker")]
+    pub(crate) fn slot_mut(&self, offset: usize, length: usize) -> &mut [u8] {
+        let target = self.at(offset, length);
+        // SAFETY: in bounds (checked); the caller is the only writer of a slot whose flag is not raised, and no
+        // reader looks at it before.
+        unsafe { std::slice::from_raw_parts_mut(target, length) }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping made in `map`; every borrow of it ends with `self`.
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.bytes.max(1)) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_mapping_writes_the_other_reads() {
+        let arena = Arena::allocate(4096).unwrap();
+        let twin = Arena::map(arena.file().try_clone_to_owned().unwrap(), 4096).unwrap();
+        arena.write(100, b"hello");
+        arena.store(64, 7);
+        assert_eq!(twin.load(64), 7);
+        assert_eq!(twin.read(100, 5), b"hello");
+    }
+
+    #[test]
+    fn a_file_too_small_for_the_layout_is_refused() {
+        let arena = Arena::allocate(4096).unwrap();
+        let file = arena.file().try_clone_to_owned().unwrap();
+        assert_eq!(Arena::map(file, 8192).unwrap_err(), rustix::io::Errno::OVERFLOW);
+    }
+
+    #[test]
+    #[should_panic(expected = "arena access")]
+    fn an_access_beyond_the_end_is_a_panic_and_no_more() {
+        Arena::allocate(64).unwrap().write(60, b"hello");
+    }
+}

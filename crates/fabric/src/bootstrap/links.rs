@@ -1,0 +1,223 @@
+//! From agreed greetings to a [`Mesh`]: control connections, offers, links, and the moment when all are ready.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::hello::{Hello, choose};
+use super::reception::Reception;
+use super::rendezvous::call_until;
+use crate::arena::Arena;
+use crate::config::Config;
+use crate::control::{Control, ControlPeer};
+use crate::error::FabricError;
+use crate::key::Key;
+use crate::layout::Layout;
+use crate::link::{AnyLink, Transport};
+use crate::mesh::{LinkInfo, Mesh, Peer};
+use crate::rdma::{RdmaEndpoint, RdmaOffer, RdmaPending, RdmaPort};
+use crate::shm::{ShmExchange, ShmLink, ShmOffer};
+use crate::tcp::TcpLink;
+use crate::wire::{Connection, Purpose};
+
+/// What a rank tells one peer so that it can write here.
+#[derive(Debug, Serialize, Deserialize)]
+enum Offer {
+    Shm(ShmOffer),
+    Rdma(RdmaOffer),
+    Tcp,
+}
+
+/// Said on every control connection when all links of a rank stand.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ready;
+
+/// A peer while its link is being made.
+struct Joining {
+    info: LinkInfo,
+    control: Connection,
+    rdma: Option<RdmaPending>,
+}
+
+/// A communicator of one rank: no peers, nothing to open.
+pub(super) fn alone(config: &Config) -> Result<Mesh, FabricError> {
+    let layout = layout(config);
+    let arena = allocate(layout)?;
+    let control = Control::start(1, Vec::new(), config.peer_timeout)?;
+    Ok(Mesh::assemble(0, layout, Arc::new(arena), vec![None], control))
+}
+
+/// Opens everything. Every rank runs through the same steps in the same order.
+pub(super) fn connect(
+    config: &Config,
+    hellos: &[Hello],
+    mut reception: Reception,
+    port: Result<RdmaPort, String>,
+    key: &Key,
+    deadline: Instant,
+) -> Result<Mesh, FabricError> {
+    let layout = layout(config);
+    let choices = choose_all(config.rank, hellos)?;
+    let arena = Arc::new(allocate(layout)?);
+    let uses = |transport| choices.iter().flatten().any(|info: &LinkInfo| info.transport == transport);
+    let exchange = if uses(Transport::Shm) { Some(ShmExchange::open()?) } else { None };
+    let endpoint = match port {
+        Ok(port) if uses(Transport::Rdma) => Some(port.register(Arc::clone(&arena))?),
+        _ => None,
+    };
+
+    let mut joining = Vec::new();
+    for info in choices.into_iter().flatten() {
+        let control =
+            meet(config.rank, &hellos[info.peer], Purpose::Control, &mut reception, key, deadline)?;
+        joining.push(Joining { info, control, rdma: None });
+    }
+    let offers = exchange_offers(config.rank, &mut joining, exchange.as_ref(), endpoint.as_ref(), layout, deadline)?;
+    let arenas = share_memory(config, &joining, &offers, exchange.as_ref(), &arena, deadline)?;
+
+    let mut links = Vec::new();
+    for ((peer, offer), theirs) in joining.iter_mut().zip(&offers).zip(arenas) {
+        let failed = |cause: String| FabricError::LinkSetup {
+            transport: peer.info.transport.name(),
+            peer: peer.info.peer,
+            host: peer.info.host.clone(),
+            cause,
+        };
+        links.push(match (offer, theirs, peer.rdma.take()) {
+            (Offer::Shm(_), Some(theirs), _) => {
+                AnyLink::Shm(ShmLink::new(config.rank, peer.info.peer, layout, theirs))
+            }
+            (Offer::Rdma(offer), _, Some(pending)) => AnyLink::Rdma(pending.connect(offer).map_err(failed)?),
+            (Offer::Tcp, ..) => {
+                let hello = &hellos[peer.info.peer];
+                let data = meet(config.rank, hello, Purpose::Data, &mut reception, key, deadline)?;
+                let link = TcpLink::new(data.stream, config.rank, peer.info.peer, layout);
+                AnyLink::Tcp(link.map_err(|error| failed(error.to_string()))?)
+            }
+            _ => return Err(failed("both ranks chose different transports".to_owned())),
+        });
+    }
+    all_ready(&mut joining, deadline)?;
+    Ok(assemble(config, layout, arena, joining, links)?)
+}
+
+fn layout(config: &Config) -> Layout {
+    Layout { world: config.world, slot_bytes: config.slot_bytes, slots: config.slots }
+}
+
+fn allocate(layout: Layout) -> Result<Arena, FabricError> {
+    let bytes = layout.arena_bytes();
+    Arena::allocate(bytes).map_err(|error| FabricError::ArenaMemory {
+        bytes,
+        world: layout.world,
+        cause: error.to_string(),
+    })
+}
+
+fn choose_all(rank: usize, hellos: &[Hello]) -> Result<Vec<Option<LinkInfo>>, FabricError> {
+    let choose_one = |(peer, theirs): (usize, &Hello)| {
+        if peer == rank {
+            return Ok(None);
+        }
+        let (transport, reason) = choose(&hellos[rank], theirs)?;
+        tracing::info!(rank, peer, host = theirs.host, %transport, reason, "transport chosen");
+        Ok(Some(LinkInfo { peer, host: theirs.host.clone(), transport, reason }))
+    };
+    hellos.iter().enumerate().map(choose_one).collect()
+}
+
+/// A connection with a peer: the higher rank calls, the lower one answers.
+fn meet(
+    rank: usize,
+    theirs: &Hello,
+    purpose: Purpose,
+    reception: &mut Reception,
+    key: &Key,
+    deadline: Instant,
+) -> Result<Connection, FabricError> {
+    let peer = format!("rank {} ({})", theirs.rank, theirs.host);
+    if theirs.rank > rank {
+        return reception.take(purpose, theirs.rank, &peer, deadline);
+    }
+    let stream: TcpStream = call_until(&theirs.address.to_string(), deadline)
+        .map_err(|cause| FabricError::Handshake { peer: format!("{peer} at {}", theirs.address), cause })?;
+    Connection::call(stream, peer, purpose, rank, key, deadline)
+}
+
+fn exchange_offers(
+    rank: usize,
+    joining: &mut [Joining],
+    exchange: Option<&ShmExchange>,
+    endpoint: Option<&RdmaEndpoint>,
+    layout: Layout,
+    deadline: Instant,
+) -> Result<Vec<Offer>, FabricError> {
+    for peer in joining.iter_mut() {
+        let offer = match (peer.info.transport, exchange, endpoint) {
+            (Transport::Shm, Some(exchange), _) => Offer::Shm(exchange.offer().clone()),
+            (Transport::Rdma, _, Some(endpoint)) => {
+                let pending = endpoint.prepare(rank, peer.info.peer, layout)?;
+                let offer = pending.offer();
+                peer.rdma = Some(pending);
+                Offer::Rdma(offer)
+            }
+            _ => Offer::Tcp,
+        };
+        peer.control.send(&offer, deadline)?;
+    }
+    joining.iter_mut().map(|peer| peer.control.receive(deadline)).collect()
+}
+
+/// Pushes this rank's arena to every peer on this host and takes theirs.
+fn share_memory(
+    config: &Config,
+    joining: &[Joining],
+    offers: &[Offer],
+    exchange: Option<&ShmExchange>,
+    arena: &Arena,
+    deadline: Instant,
+) -> Result<Vec<Option<Arena>>, FabricError> {
+    let mut taken: Vec<Option<Arena>> = joining.iter().map(|_| None).collect();
+    let Some(exchange) = exchange else { return Ok(taken) };
+    for offer in offers {
+        if let Offer::Shm(offer) = offer {
+            ShmExchange::push(offer, config.rank, arena)?;
+        }
+    }
+    for _ in offers.iter().filter(|offer| matches!(offer, Offer::Shm(_))) {
+        let (rank, theirs) = exchange.take(arena.len(), deadline)?;
+        if let Some(place) = joining.iter().position(|peer| peer.info.peer == rank) {
+            taken[place] = Some(theirs);
+        }
+    }
+    Ok(taken)
+}
+
+/// Nobody writes to a peer before that peer has everything in place.
+fn all_ready(joining: &mut [Joining], deadline: Instant) -> Result<(), FabricError> {
+    for peer in joining.iter_mut() {
+        peer.control.send(&Ready, deadline)?;
+    }
+    joining.iter_mut().try_for_each(|peer| peer.control.receive::<Ready>(deadline).map(|_| ()))
+}
+
+fn assemble(
+    config: &Config,
+    layout: Layout,
+    arena: Arc<Arena>,
+    joining: Vec<Joining>,
+    links: Vec<AnyLink>,
+) -> Result<Mesh, FabricError> {
+    let mut peers: Vec<Option<Peer>> = (0..config.world).map(|_| None).collect();
+    let mut controls = Vec::new();
+    for (joined, link) in joining.into_iter().zip(links) {
+        let Joining { info, control, .. } = joined;
+        let (rank, host) = (info.peer, info.host.clone());
+        controls.push(ControlPeer { rank, host, stream: control.stream });
+        peers[rank] = Some(Peer::new(info, link));
+    }
+    let control = Control::start(config.world, controls, config.peer_timeout)?;
+    Ok(Mesh::assemble(config.rank, layout, arena, peers, control))
+}

@@ -1,0 +1,202 @@
+//! How ranks meet: each leaves a [`Hello`] in the store, reads everybody's, checks that all agree, and then opens a
+//! control connection and a link to every peer. All ranks see the same greetings and decide the same from them, so
+//! nobody needs to be asked.
+
+mod hello;
+mod links;
+mod reception;
+mod rendezvous;
+mod store;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::error::FabricError;
+use crate::host;
+use crate::key::Key;
+use crate::mesh::Mesh;
+use crate::rdma::RdmaPort;
+
+use hello::Hello;
+use reception::Reception;
+use rendezvous::{Client, Server};
+pub use store::{Store, StoreError};
+
+/// How long a failing rank 0 stays to tell the others why.
+const LINGER: Duration = Duration::from_secs(2);
+/// How often a rank that waits for a greeting looks whether somebody has given up.
+const LOOK_FOR_ABORT: Duration = Duration::from_millis(250);
+/// The key under which a rank that gives up leaves its reason.
+const ABORT: &str = "abort";
+
+/// Bootstrap where rank 0 serves the store.
+pub(crate) fn over_rendezvous(config: &Config) -> Result<Mesh, FabricError> {
+    config.validate()?;
+    let key = rendezvous_key(config)?;
+    let server = match config.rank {
+        0 if config.world > 1 => Some(Server::start(&config.rendezvous, &key, config.timeout)?),
+        _ => None,
+    };
+    if config.world == 1 {
+        return links::alone(config);
+    }
+    let client = Client::connect(&config.rendezvous, config.rank, &key, config.timeout)?;
+    let towards = client.local_address()?.ip();
+    let met = meet(config, &client, &key, Some(towards));
+    drop(client);
+    let Some(server) = server else { return met };
+    match met {
+        Ok(mesh) => Ok(mesh),
+        Err(error) => {
+            server.linger(LINGER);
+            Err(with_notes(error, &server.refused()))
+        }
+    }
+}
+
+/// Bootstrap through a store the caller serves. Without a configured key, rank 0 makes one and leaves it there:
+/// whoever can read the store is trusted.
+pub(crate) fn over_store(config: &Config, store: &dyn Store) -> Result<Mesh, FabricError> {
+    config.validate()?;
+    if config.world == 1 {
+        return links::alone(config);
+    }
+    let failed = |error: StoreError| FabricError::Store { key: "key".to_owned(), cause: error.to_string() };
+    let key = match (&config.key, config.rank) {
+        (Some(key), _) => key.clone(),
+        (None, 0) => {
+            let key = Key::generate()?;
+            store.set("key", key.expose()).map_err(failed)?;
+            key
+        }
+        (None, _) => Key::new(store.get("key", Instant::now() + config.timeout).map_err(failed)?),
+    };
+    meet(config, store, &key, None)
+}
+
+/// The configured key; none is needed where only this machine can come.
+fn rendezvous_key(config: &Config) -> Result<Key, FabricError> {
+    if let Some(key) = &config.key {
+        return Ok(key.clone());
+    }
+    let local = rendezvous::resolve(&config.rendezvous).is_ok_and(|address| address.ip().is_loopback());
+    if local || config.world == 1 {
+        return Ok(Key::new(Vec::new()));
+    }
+    Err(FabricError::KeyNeeded { address: config.rendezvous.clone() })
+}
+
+/// Everything after the store is reached. A rank that fails tells the others through the store.
+fn meet(
+    config: &Config,
+    store: &dyn Store,
+    key: &Key,
+    towards_rendezvous: Option<IpAddr>,
+) -> Result<Mesh, FabricError> {
+    let met = greet_and_link(config, store, key, towards_rendezvous);
+    if let Err(error) = &met {
+        let reason = format!("{}\n{}\n{}", config.rank, host::name(), error.one_line());
+        let _ = store.set(ABORT, reason.as_bytes());
+    }
+    met
+}
+
+fn greet_and_link(
+    config: &Config,
+    store: &dyn Store,
+    key: &Key,
+    towards_rendezvous: Option<IpAddr>,
+) -> Result<Mesh, FabricError> {
+    let deadline = Instant::now() + config.timeout;
+    let address = host::data_address(config, towards_rendezvous)?;
+    let reception = Reception::open(address, config.rank, key.clone())?;
+    let port = RdmaPort::open(config, address);
+    let hello = Hello::new(config, reception.address()?, &port)?;
+    publish(config, store, &hello)?;
+    let hellos = gather(config, store, &hello, deadline)?;
+    hello::agree(config.rank, &hellos)?;
+    links::connect(config, &hellos, reception, port, key, deadline)
+}
+
+fn publish(config: &Config, store: &dyn Store, hello: &Hello) -> Result<(), FabricError> {
+    let key = format!("hello/{}", config.rank);
+    match store.set(&key, &hello.encode()) {
+        Ok(()) => Ok(()),
+        Err(StoreError::Taken(present)) => Err(taken_twice(config.rank, &Hello::decode(&present, &key)?, hello)),
+        Err(error) => Err(FabricError::Store { key, cause: error.to_string() }),
+    }
+}
+
+fn taken_twice(rank: usize, first: &Hello, second: &Hello) -> FabricError {
+    FabricError::RankTakenTwice { rank, first: first.process(), second: second.process() }
+}
+
+/// Everybody's greeting, in rank order.
+fn gather(
+    config: &Config,
+    store: &dyn Store,
+    own: &Hello,
+    deadline: Instant,
+) -> Result<Vec<Hello>, FabricError> {
+    let mut hellos = Vec::with_capacity(config.world);
+    for rank in 0..config.world {
+        let hello = wait_for(config, store, rank, deadline)?;
+        // A store that keeps the last value instead of the first shows a second claimant here.
+        if rank == config.rank && hello.nonce != own.nonce {
+            return Err(taken_twice(rank, &hello, own));
+        }
+        hello::agree_on_world(config.rank, own, rank, &hello)?;
+        hellos.push(hello);
+    }
+    Ok(hellos)
+}
+
+fn wait_for(config: &Config, store: &dyn Store, rank: usize, deadline: Instant) -> Result<Hello, FabricError> {
+    let key = format!("hello/{rank}");
+    loop {
+        let now = Instant::now();
+        match store.get(&key, deadline.min(now + LOOK_FOR_ABORT)) {
+            Ok(bytes) => return Hello::decode(&bytes, &format!("rank {rank}")),
+            Err(StoreError::Absent) => {}
+            Err(error) => return Err(FabricError::Store { key, cause: error.to_string() }),
+        }
+        if let Ok(reason) = store.get(ABORT, now) {
+            return Err(stopped(&reason));
+        }
+        if Instant::now() >= deadline {
+            return Err(missing(config, store, rank));
+        }
+    }
+}
+
+fn stopped(reason: &[u8]) -> FabricError {
+    let text = String::from_utf8_lossy(reason);
+    let mut parts = text.splitn(3, '\n');
+    let peer = parts.next().and_then(|rank| rank.parse().ok()).unwrap_or_default();
+    let host = parts.next().unwrap_or("an unknown host").to_owned();
+    FabricError::StoppedByPeer { peer, host, reason: parts.next().unwrap_or_default().to_owned() }
+}
+
+/// Names every rank that did not come, not only the first.
+fn missing(config: &Config, store: &dyn Store, first: usize) -> FabricError {
+    let absent = |rank: &usize| store.get(&format!("hello/{rank}"), Instant::now()).is_err();
+    let missing = (first..config.world).filter(absent).map(|rank| rank.to_string()).collect::<Vec<_>>();
+    FabricError::RanksMissing {
+        rank: config.rank,
+        missing: missing.join(", "),
+        world: config.world,
+        after: config.timeout,
+        notes: String::new(),
+    }
+}
+
+/// Adds who was turned away to the message about who did not come.
+fn with_notes(error: FabricError, refused: &str) -> FabricError {
+    match error {
+        FabricError::RanksMissing { rank, missing, world, after, .. } => {
+            FabricError::RanksMissing { rank, missing, world, after, notes: refused.to_owned() }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,117 @@
+//! Where everything lies in an arena. All ranks compute the same layout from the settings they agreed on.
+//!
+//! An arena holds one mailbox for every peer, and behind them one staging area for every peer:
+//!
+//! ```text
+//! mailbox of a peer    slot 0 | slot 1 | ... | credit line      written by that peer, read by the owner
+//! staging for a peer   slot 0 | slot 1 | ...                    written and sent by the owner (rdma)
+//! slot                 payload area (slot_bytes) | trailer (64 bytes: header, flag)
+//! ```
+//!
+//! Message number n (from 1) of a pair travels in slot (n - 1) % slots; its flag takes the value n. The trailer
+//! has a cache line of its own, so that polling the flag disturbs no payload. A payload may lie anywhere in the
+//! payload area; rdma ends it at the trailer, so that payload and header are one write.
+
+/// A cache line, and the grain of every offset here.
+pub const LINE: usize = 64;
+
+/// Sizes agreed by all ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// Number of ranks.
+    pub world: usize,
+    /// Payload bytes of one slot.
+    pub slot_bytes: usize,
+    /// Slots of one mailbox.
+    pub slots: usize,
+}
+
+/// Offset of the flag in a trailer: its last 8 bytes.
+pub const FLAG_IN_TRAILER: usize = LINE - 8;
+
+impl Layout {
+    /// Bytes of one slot with its trailer.
+    pub fn slot_stride(&self) -> usize {
+        self.slot_bytes + LINE
+    }
+
+    fn mailbox_bytes(&self) -> usize {
+        self.slots * self.slot_stride() + LINE
+    }
+
+    fn staging_bytes(&self) -> usize {
+        self.slots * self.slot_stride()
+    }
+
+    /// Bytes of a whole arena.
+    pub fn arena_bytes(&self) -> usize {
+        (self.world - 1) * (self.mailbox_bytes() + self.staging_bytes())
+    }
+
+    /// Which of the owner's `world - 1` areas belongs to `peer`.
+    fn index(owner: usize, peer: usize) -> usize {
+        debug_assert_ne!(owner, peer, "a rank has no mailbox for itself");
+        if peer < owner { peer } else { peer - 1 }
+    }
+
+    /// Offset, in `owner`'s arena, of the slot that takes message `number` (from 1) of `sender`.
+    pub fn slot(&self, owner: usize, sender: usize, number: u64) -> usize {
+        Self::index(owner, sender) * self.mailbox_bytes() + self.slot_index(number) * self.slot_stride()
+    }
+
+    /// Offset, in `owner`'s arena, of the line where `sender` tells how many messages of `owner` it has consumed.
+    pub fn credit(&self, owner: usize, sender: usize) -> usize {
+        Self::index(owner, sender) * self.mailbox_bytes() + self.slots * self.slot_stride()
+    }
+
+    /// Offset, in `owner`'s arena, of the staging slot for its own message `number` (from 1) to `peer`.
+    pub fn staging(&self, owner: usize, peer: usize, number: u64) -> usize {
+        (self.world - 1) * self.mailbox_bytes()
+            + Self::index(owner, peer) * self.staging_bytes()
+            + self.slot_index(number) * self.slot_stride()
+    }
+
+    fn slot_index(&self, number: u64) -> usize {
+        debug_assert!(number > 0, "messages are numbered from 1");
+        ((number - 1) % self.slots as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// No two areas of an arena share a byte, and all lie within it on line boundaries.
+        #[test]
+        fn areas_never_overlap(world in 2usize..17, lines in 1usize..9, slots in 2usize..9) {
+            let layout = Layout { world, slot_bytes: lines * LINE, slots };
+            for owner in 0..world {
+                let mut areas = Vec::new();
+                for peer in (0..world).filter(|peer| *peer != owner) {
+                    for number in 1..=slots as u64 {
+                        areas.push((layout.slot(owner, peer, number), layout.slot_stride()));
+                        areas.push((layout.staging(owner, peer, number), layout.slot_stride()));
+                    }
+                    areas.push((layout.credit(owner, peer), LINE));
+                }
+                areas.sort_unstable();
+                for pair in areas.windows(2) {
+                    prop_assert_eq!(pair[0].0 + pair[0].1, pair[1].0, "areas touch and do not overlap");
+                }
+                let (last, bytes) = areas[areas.len() - 1];
+                prop_assert_eq!(areas[0].0, 0);
+                prop_assert_eq!(last + bytes, layout.arena_bytes());
+                prop_assert!(areas.iter().all(|(offset, _)| offset % LINE == 0));
+            }
+        }
+
+        #[test]
+        fn a_slot_is_used_again_after_a_whole_round(number in 1u64..1000, slots in 2usize..9) {
+            let layout = Layout { world: 2, slot_bytes: 64, slots };
+            prop_assert_eq!(layout.slot(0, 1, number), layout.slot(0, 1, number + slots as u64));
+            prop_assert_ne!(layout.slot(0, 1, number), layout.slot(0, 1, number + 1));
+        }
+    }
+}

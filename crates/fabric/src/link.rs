@@ -1,0 +1,101 @@
+//! How a message travels to one peer. The only difference between the transports is behind [`Link`].
+
+use crate::arena::Arena;
+use crate::message::Outgoing;
+use crate::rdma::RdmaLink;
+use crate::shm::ShmLink;
+use crate::tcp::TcpLink;
+
+/// The transports that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// A peer on the same host: its arena is mapped here.
+    Shm,
+    /// RDMA writes over a reliable connected queue pair.
+    Rdma,
+    /// A TCP connection; the receiver copies into its own arena.
+    Tcp,
+}
+
+impl Transport {
+    /// Its name as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shm => "shm",
+            Self::Rdma => "rdma",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Why a link broke, in words; the mesh adds which peer and host.
+pub(crate) type LinkFailure = String;
+
+/// One direction-pair with one peer. None of these calls waits.
+pub(crate) trait Link {
+    /// Whether [`Link::write`] can take a message now (the mesh has checked the peer's credit already).
+    fn ready(&mut self) -> bool;
+
+    /// Writes payload and header into the peer's slot for this message, then raises its flag behind them. The
+    /// payload may be used again when this returns.
+    fn write(&mut self, arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure>;
+
+    /// Tells the peer how many of its messages have been consumed here.
+    fn write_credit(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure>;
+
+    /// Moves what is under way: queued bytes out, arrived bytes into the arena, completions reaped.
+    fn progress(&mut self, arena: &Arena) -> Result<(), LinkFailure>;
+
+    /// Whether everything written has left this process, so that closing loses nothing.
+    fn flushed(&self) -> bool;
+}
+
+/// A link of any transport: static dispatch, one predictable branch.
+#[derive(Debug)]
+pub(crate) enum AnyLink {
+    Shm(ShmLink),
+    Rdma(RdmaLink),
+    Tcp(TcpLink),
+}
+
+macro_rules! dispatch {
+    ($self:ident, $link:ident => $call:expr) => {
+        match $self {
+            Self::Shm($link) => $call,
+            Self::Rdma($link) => $call,
+            Self::Tcp($link) => $call,
+        }
+    };
+}
+
+impl Link for AnyLink {
+    #[inline]
+    fn ready(&mut self) -> bool {
+        dispatch!(self, link => link.ready())
+    }
+
+    #[inline]
+    fn write(&mut self, arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure> {
+        dispatch!(self, link => link.write(arena, message))
+    }
+
+    fn write_credit(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
+        dispatch!(self, link => link.write_credit(arena, consumed))
+    }
+
+    #[inline]
+    fn progress(&mut self, arena: &Arena) -> Result<(), LinkFailure> {
+        dispatch!(self, link => link.progress(arena))
+    }
+
+    fn flushed(&self) -> bool {
+        dispatch!(self, link => link.flushed())
+    }
+}

@@ -1,0 +1,272 @@
+//! The real [`Fabric`]: one arena, one link to every peer, one control connection beside each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::arena::Arena;
+use crate::config::Config;
+use crate::control::Control;
+use crate::error::FabricError;
+use crate::fabric::Fabric;
+use crate::layout::{FLAG_IN_TRAILER, Layout};
+use crate::link::{AnyLink, Link, LinkFailure, Transport};
+use crate::message::{Message, Outgoing, Tag};
+use crate::{bootstrap, bootstrap::Store};
+
+/// How long a closing rank waits for its last bytes to leave.
+const FLUSH_GRACE: Duration = Duration::from_secs(1);
+/// How long after a peer's good-bye its last messages may still be under way.
+const LEAVING_GRACE: Duration = Duration::from_millis(500);
+/// How long a broken link waits for the control connection to say that it is the whole peer that is gone.
+const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
+
+/// What is known of the link to one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The peer's rank.
+    pub peer: usize,
+    /// Its host.
+    pub host: String,
+    /// What carries payloads to and from it.
+    pub transport: Transport,
+    /// Why this transport.
+    pub reason: String,
+}
+
+/// Payload bytes of one link, counted as they pass.
+#[derive(Debug, Default)]
+pub struct LinkBytes {
+    /// Towards the peer.
+    pub sent: AtomicU64,
+    /// From the peer.
+    pub received: AtomicU64,
+}
+
+/// One peer of this rank.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    info: LinkInfo,
+    link: AnyLink,
+    bytes: Arc<LinkBytes>,
+    /// Messages sent to it.
+    sent: u64,
+    /// How many of them it has told to have consumed.
+    acknowledged: u64,
+    /// Its messages consumed here.
+    consumed: u64,
+    /// How many of those it has been told of.
+    told: u64,
+}
+
+impl Peer {
+    pub(crate) fn new(info: LinkInfo, link: AnyLink) -> Self {
+        let bytes = Arc::default();
+        Self { info, link, bytes, sent: 0, acknowledged: 0, consumed: 0, told: 0 }
+    }
+}
+
+/// All links of one rank.
+#[derive(Debug)]
+pub struct Mesh {
+    rank: usize,
+    layout: Layout,
+    // Links borrow nothing from the arena but write into it; they are dropped first, with the NIC's registration.
+    peers: Vec<Option<Peer>>,
+    arena: Arc<Arena>,
+    control: Control,
+}
+
+impl Mesh {
+    /// Meets the other ranks at `config.rendezvous`, served by rank 0.
+    ///
+    /// # Errors
+    /// Any [`FabricError`] of configuration or bootstrap, within `config.timeout`.
+    pub fn connect(config: &Config) -> Result<Self, FabricError> {
+        bootstrap::over_rendezvous(config)
+    }
+
+    /// Meets the other ranks through a store that the caller serves.
+    ///
+    /// # Errors
+    /// As [`Mesh::connect`].
+    pub fn connect_with_store(config: &Config, store: &dyn Store) -> Result<Self, FabricError> {
+        bootstrap::over_store(config, store)
+    }
+
+    pub(crate) fn assemble(
+        rank: usize,
+        layout: Layout,
+        arena: Arc<Arena>,
+        peers: Vec<Option<Peer>>,
+        control: Control,
+    ) -> Self {
+        Self { rank, layout, peers, arena, control }
+    }
+
+    /// The links, in rank order, without this rank's own place.
+    pub fn links(&self) -> impl Iterator<Item = (&LinkInfo, &Arc<LinkBytes>)> {
+        self.peers.iter().flatten().map(|peer| (&peer.info, &peer.bytes))
+    }
+
+    /// Bytes of this rank's arena.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Poisons this communicator and tells every peer `error` as the reason.
+    pub fn stop_everybody(&self, error: &FabricError, reason: String) {
+        self.control.stop_everybody(error.clone(), reason);
+    }
+
+    /// Lets the last bytes leave, says good-bye, and waits a moment for the others to do so.
+    ///
+    /// # Errors
+    /// The communicator had failed before, or bytes could not leave in time.
+    pub fn close(&mut self) -> Result<(), FabricError> {
+        let deadline = Instant::now() + FLUSH_GRACE;
+        let mut result = self.control.check();
+        while result.is_ok() && !self.peers.iter().flatten().all(|peer| peer.link.flushed()) {
+            result = self.progress();
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        self.control.close();
+        result
+    }
+
+    fn peer(&self, rank: usize) -> &Peer {
+        self.peers[rank].as_ref().expect("a rank has no link to itself")
+    }
+
+    /// Turns a link's failure into the best-known cause: a lost peer, if the control connection says so at once.
+    fn broken(&self, rank: usize, cause: LinkFailure) -> Result<(), FabricError> {
+        let deadline = Instant::now() + EXPLANATION_GRACE;
+        while Instant::now() < deadline {
+            self.control.check()?;
+            if self.control.left_for(rank).is_some() {
+                // It took its end of the link along; whoever still waits for it is told by `expect`.
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let info = &self.peer(rank).info;
+        let error = FabricError::LinkBroken {
+            transport: info.transport.name(),
+            peer: rank,
+            host: info.host.clone(),
+            cause,
+        };
+        self.stop_everybody(&error, error.one_line());
+        Err(error)
+    }
+}
+
+impl Fabric for Mesh {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world(&self) -> usize {
+        self.layout.world
+    }
+
+    fn slot_bytes(&self) -> usize {
+        self.layout.slot_bytes
+    }
+
+    #[inline]
+    fn can_send(&mut self, peer: usize) -> bool {
+        let slots = self.layout.slots as u64;
+        let to = self.peers[peer].as_mut().expect("a rank has no link to itself");
+        if to.sent - to.acknowledged >= slots {
+            let told = self.arena.load(self.layout.credit(self.rank, peer));
+            to.acknowledged = to.acknowledged.max(told.min(to.sent));
+        }
+        to.sent - to.acknowledged < slots && to.link.ready()
+    }
+
+    #[inline]
+    fn send(&mut self, peer: usize, tag: Tag, payload: &[u8]) -> Result<(), FabricError> {
+        assert!(payload.len() <= self.layout.slot_bytes, "a message is at most one slot");
+        let slots = self.layout.slots as u64;
+        let to = self.peers[peer].as_mut().expect("a rank has no link to itself");
+        assert!(to.sent - to.acknowledged < slots, "sent without room");
+        to.sent += 1;
+        let message = Outgoing { number: to.sent, tag, consumed: to.consumed, payload };
+        let written = to.link.write(&self.arena, &message);
+        to.told = to.consumed;
+        to.bytes.sent.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        written.or_else(|cause| self.broken(peer, cause))
+    }
+
+    #[inline]
+    fn head(&self, peer: usize) -> Result<Option<Message<'_>>, FabricError> {
+        let from = self.peer(peer);
+        let number = from.consumed + 1;
+        let slot = self.layout.slot(self.rank, peer, number);
+        let trailer = slot + self.layout.slot_bytes;
+        if self.arena.load(trailer + FLAG_IN_TRAILER) != number {
+            return Ok(None);
+        }
+        let header = self.arena.read_header(trailer);
+        let (offset, length) = (header.offset as usize, header.length as usize);
+        if offset + length > self.layout.slot_bytes {
+            return Err(FabricError::MalformedMessage {
+                peer,
+                host: from.info.host.clone(),
+                cause: format!(
+                    "{length} bytes at {offset} do not fit a slot of {} bytes",
+                    self.layout.slot_bytes
+                ),
+            });
+        }
+        let tag = Tag { operation: header.operation, size: header.size };
+        Ok(Some(Message { tag, payload: self.arena.read(slot + offset, length) }))
+    }
+
+    #[inline]
+    fn release(&mut self, peer: usize) -> Result<(), FabricError> {
+        let from = self.peers[peer].as_mut().expect("a rank has no link to itself");
+        let trailer = self.layout.slot(self.rank, peer, from.consumed + 1) + self.layout.slot_bytes;
+        let header = self.arena.read_header(trailer);
+        from.bytes.received.fetch_add(u64::from(header.length), Ordering::Relaxed);
+        from.acknowledged = from.acknowledged.max(header.consumed.min(from.sent));
+        from.consumed += 1;
+        // Messages the other way carry credit for free; only one-sided traffic needs it told apart.
+        if from.consumed - from.told < (self.layout.slots as u64).div_ceil(2) {
+            return Ok(());
+        }
+        from.told = from.consumed;
+        let written = from.link.write_credit(&self.arena, from.consumed);
+        written.or_else(|cause| self.broken(peer, cause))
+    }
+
+    #[inline]
+    fn progress(&mut self) -> Result<(), FabricError> {
+        self.control.check()?;
+        for rank in 0..self.peers.len() {
+            let Some(peer) = &mut self.peers[rank] else { continue };
+            if let Err(cause) = peer.link.progress(&self.arena) {
+                self.broken(rank, cause)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn expect(&self, peer: usize) -> Result<(), FabricError> {
+        match self.control.left_for(peer) {
+            Some(ago) if ago > LEAVING_GRACE => {
+                Err(FabricError::PeerLeft { peer, host: self.peer(peer).info.host.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}

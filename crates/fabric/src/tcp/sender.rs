@@ -1,0 +1,69 @@
+//! The sending half of a TCP link: one gathered write per message; what the socket does not take waits here.
+
+use std::io::{self, IoSlice, Write};
+use std::net::TcpStream;
+
+use crate::layout::{LINE, Layout};
+use crate::message::{HEADER_BYTES, Outgoing};
+use crate::wire::would_wait;
+
+#[derive(Debug)]
+pub(super) struct Sender {
+    /// Bytes the socket has not taken, from `sent` on.
+    backlog: Vec<u8>,
+    sent: usize,
+    slot_bytes: usize,
+}
+
+impl Sender {
+    pub(super) fn new(layout: Layout) -> Self {
+        // Room for what `ready` lets in, so that the hot path never allocates; pages are touched only when used.
+        Self { backlog: Vec::with_capacity(4 * layout.slot_stride()), sent: 0, slot_bytes: layout.slot_bytes }
+    }
+
+    /// Whether another message would not pile up behind much that waits already.
+    pub(super) fn ready(&self) -> bool {
+        self.backlog.len() - self.sent <= self.slot_bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.backlog.is_empty()
+    }
+
+    pub(super) fn send(&mut self, mut stream: &TcpStream, message: &Outgoing<'_>) -> io::Result<()> {
+        let trailer = trailer(message);
+        self.flush(stream)?;
+        let mut taken = 0;
+        if self.is_empty() {
+            let parts = [IoSlice::new(&trailer), IoSlice::new(message.payload)];
+            taken = match stream.write_vectored(&parts) {
+                Ok(count) => count,
+                Err(error) if would_wait(&error) => 0,
+                Err(error) => return Err(error),
+            };
+        }
+        self.backlog.extend_from_slice(&trailer[taken.min(LINE)..]);
+        self.backlog.extend_from_slice(&message.payload[taken.saturating_sub(LINE)..]);
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self, mut stream: &TcpStream) -> io::Result<()> {
+        while self.sent < self.backlog.len() {
+            match stream.write(&self.backlog[self.sent..]) {
+                Ok(count) => self.sent += count,
+                Err(error) if would_wait(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.backlog.clear();
+        self.sent = 0;
+        Ok(())
+    }
+}
+
+fn trailer(message: &Outgoing<'_>) -> [u8; LINE] {
+    let mut bytes = [0; LINE];
+    bytes[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&message.header(0)));
+    bytes[HEADER_BYTES..].copy_from_slice(&message.number.to_ne_bytes());
+    bytes
+}
