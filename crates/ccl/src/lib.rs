@@ -1,1 +1,31 @@
-//! The collectives.
+//! Collectives over the fabric: what two (then more) ranks do together with their buffers.
+//!
+//! ```no_run
+//! use halo_ccl::{Communicator, Config, DType, Input, ReduceOp};
+//!
+//! # fn main() -> Result<(), halo_ccl::Error> {
+//! let config = Config { rendezvous: "127.0.0.1:29510".into(), ..Config::new(0, 2) };
+//! let mut communicator = Communicator::connect(&config)?;
+//! let mut sum = 1.0f32.to_le_bytes();
+//! communicator.all_reduce(Input::InPlace, &mut sum, DType::F32, ReduceOp::Sum)?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod communicator;
+mod dtype;
+mod error;
+mod operation;
+mod plan;
+mod reduce;
+mod statistics;
+mod wait;
+
+pub use communicator::{Communicator, Input};
+pub use dtype::{DType, ReduceOp};
+pub use error::Error;
+pub use halo_fabric::{
+    Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Store, StoreError, Transport, TransportChoice,
+};
+pub use operation::Kind;
+pub use statistics::{LinkStatistics, OperationStatistics, Statistics};

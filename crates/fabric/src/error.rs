@@ -338,13 +338,13 @@ impl FabricError {
     }
 
     /// The stable code, such as `HALO-E0219`.
-    pub fn code(&self) -> String {
+    pub fn stable_code(&self) -> String {
         Diagnostic::code(self).map(|code| code.to_string()).unwrap_or_default()
     }
 
     /// The code and the message in one line, as peers are told.
     pub fn one_line(&self) -> String {
-        format!("{}: {self}", self.code())
+        format!("{}: {self}", self.stable_code())
     }
 }
 

@@ -114,9 +114,9 @@ impl Mesh {
         self.arena.len()
     }
 
-    /// Poisons this communicator and tells every peer `error` as the reason.
-    pub fn stop_everybody(&self, error: &FabricError, reason: String) {
-        self.control.stop_everybody(error.clone(), reason);
+    /// Tells every peer why nobody should wait any more; nothing is sent from here after that.
+    pub fn stop_everybody(&self, reason: String) {
+        self.control.stop_everybody(FabricError::Closed, reason);
     }
 
     /// Lets the last bytes leave, says good-bye, and waits a moment for the others to do so.
@@ -158,7 +158,7 @@ impl Mesh {
             host: info.host.clone(),
             cause,
         };
-        self.stop_everybody(&error, error.one_line());
+        self.control.stop_everybody(error.clone(), error.one_line());
         Err(error)
     }
 }

@@ -85,12 +85,12 @@ fn messages_between_all_pairs_arrive_in_order_over_shm_and_tcp() {
         [(TransportChoice::Shm, Transport::Shm), (TransportChoice::Tcp, Transport::Tcp), (TransportChoice::Auto, Transport::Shm)]
     {
         for world in [2, 3, 5] {
-            let meshes = run(&configs(world, transport), |mesh| storm(mesh, 40));
-            for mesh in meshes {
-                let mesh = mesh.unwrap();
+            let results = run(&configs(world, transport), |mesh| {
+                let mesh = storm(mesh, 40);
                 assert_eq!(mesh.links().count(), world - 1);
                 assert!(mesh.links().all(|(info, _)| info.transport == expected && !info.reason.is_empty()));
-            }
+            });
+            results.into_iter().for_each(|result| result.unwrap());
         }
     }
 }

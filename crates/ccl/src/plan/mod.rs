@@ -1,0 +1,99 @@
+//! Plans: what one rank does in one operation, as a state machine over any [`Fabric`]. A plan never waits; its driver
+//! calls [`Plan::step`] until it is done. The simulated fabric runs the same code as the real one.
+//!
+//! Every buffer travels in chunks of at most one slot, at least one even when it is empty, so that ranks in different
+//! operations notice each other.
+
+mod reduce;
+mod transfer;
+
+use std::ops::Range;
+
+use halo_fabric::{Fabric, FabricError, Message, Tag};
+use smallvec::SmallVec;
+
+pub(crate) use reduce::Reduce;
+pub(crate) use transfer::Transfer;
+
+/// Per-rank state that stays off the heap up to 16 ranks.
+pub(crate) type PerRank<T> = SmallVec<[T; 16]>;
+
+/// What a step has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The operation is complete on this rank.
+    Done,
+    /// Something moved; more may at once.
+    Moved,
+    /// Nothing can move until a peer acts.
+    Idle,
+}
+
+/// Why a plan cannot go on.
+#[derive(Debug)]
+pub(crate) enum PlanError {
+    Fabric(FabricError),
+    /// This peer's message belongs to another operation.
+    Mismatch { peer: usize, theirs: Tag },
+    /// This peer's message has another length than its operation says.
+    WrongLength { peer: usize, given: usize, expected: usize },
+}
+
+impl From<FabricError> for PlanError {
+    fn from(error: FabricError) -> Self {
+        Self::Fabric(error)
+    }
+}
+
+/// One rank's part in one operation.
+pub(crate) trait Plan {
+    /// Does what can be done now.
+    fn step<F: Fabric>(&mut self, fabric: &mut F) -> Result<Progress, PlanError>;
+
+    /// The peers this rank waits for.
+    fn waiting_for<F: Fabric>(&self, fabric: &F) -> PerRank<usize>;
+}
+
+/// A run of bytes cut into chunks of one slot.
+#[derive(Debug, Clone)]
+pub(crate) struct Chunks {
+    range: Range<usize>,
+    chunk: usize,
+}
+
+impl Chunks {
+    fn new(range: Range<usize>, chunk: usize) -> Self {
+        Self { range, chunk }
+    }
+
+    fn count(&self) -> usize {
+        self.range.len().div_ceil(self.chunk).max(1)
+    }
+
+    fn get(&self, index: usize) -> Range<usize> {
+        let start = self.range.start + index * self.chunk;
+        start..(start + self.chunk).min(self.range.end)
+    }
+}
+
+/// The oldest message from `peer`, if it has come, checked to be `length` bytes of the operation `tag`.
+fn expected<F: Fabric>(fabric: &F, peer: usize, tag: Tag, length: usize) -> Result<Option<Message<'_>>, PlanError> {
+    let Some(message) = fabric.head(peer)? else { return Ok(None) };
+    if message.tag != tag {
+        return Err(PlanError::Mismatch { peer, theirs: message.tag });
+    }
+    if message.payload.len() != length {
+        return Err(PlanError::WrongLength { peer, given: message.payload.len(), expected: length });
+    }
+    Ok(Some(message))
+}
+
+/// The part of `bytes` that `rank` of `world` owns when a buffer is divided: whole lines, the rest to the last ranks.
+pub(crate) fn share(bytes: usize, world: usize, rank: usize) -> Range<usize> {
+    const LINE: usize = 64;
+    let part = bytes.div_ceil(world).next_multiple_of(LINE);
+    (part * rank).min(bytes)..(part * (rank + 1)).min(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! Communicators as threads over the real links: every collective, size and rank count, and every disagreement.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, ReduceOp, TransportChoice};
+use half::bf16;
+
+fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {
+    let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let configure = |rank| Config {
+        rendezvous: rendezvous.clone(),
+        transport,
+        timeout: Duration::from_secs(20),
+        slot_bytes: 16 * 1024,
+        slots: 4,
+        ..Config::new(rank, world)
+    };
+    (0..world).map(configure).collect()
+}
+
+fn run<T: Send>(configs: &[Config], work: impl Fn(Communicator) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let ranks = configs
+            .iter()
+            .map(|config| scope.spawn(|| work(Communicator::connect(config).unwrap())))
+            .collect::<Vec<_>>();
+        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
+    })
+}
+
+fn floats(rank: usize, count: usize) -> Vec<f32> {
+    (0..count).map(|at| ((at * 13 + rank * 5) % 97) as f32 - 30.0).collect()
+}
+
+fn bytes(values: &[f32]) -> &[u8] {
+    bytemuck::cast_slice(values)
+}
+
+const SIZES: [usize; 8] = [0, 1, 2, 1023, 4096, 4097, 40_000, 300_001];
+
+#[test]
+fn every_collective_is_right_over_shm_and_tcp_at_any_rank_count_and_size() {
+    for transport in [TransportChoice::Shm, TransportChoice::Tcp] {
+        for world in [1, 2, 3, 4] {
+            run(&configs(world, transport), |mut communicator| {
+                for count in SIZES {
+                    everything(&mut communicator, count);
+                }
+                communicator.close().unwrap();
+            });
+        }
+    }
+}
+
+fn everything(communicator: &mut Communicator, count: usize) {
+    let (rank, world) = (communicator.rank(), communicator.world());
+    let all = (0..world).map(|rank| floats(rank, count)).collect::<Vec<_>>();
+    let fold = |f: fn(f32, f32) -> f32| {
+        (0..count).map(|at| all.iter().map(|v| v[at]).reduce(f).unwrap()).collect::<Vec<_>>()
+    };
+    for (op, expected) in [
+        (ReduceOp::Sum, fold(|a, b| a + b)),
+        (ReduceOp::Max, fold(f32::max)),
+        (ReduceOp::Min, fold(f32::min)),
+    ] {
+        let mut output = vec![0f32; count];
+        let out = bytemuck::cast_slice_mut(&mut output);
+        communicator.all_reduce(Input::From(bytes(&all[rank])), out, DType::F32, op).unwrap();
+        assert_eq!(output, expected);
+        let mut output = all[rank].clone();
+        communicator.all_reduce(Input::InPlace, bytemuck::cast_slice_mut(&mut output), DType::F32, op).unwrap();
+        assert_eq!(output, expected, "in place");
+    }
+    let mut gathered = vec![0f32; count * world];
+    communicator.all_gather(bytes(&all[rank]), bytemuck::cast_slice_mut(&mut gathered), DType::F32).unwrap();
+    assert_eq!(gathered, all.concat());
+
+    let long = (0..world).map(|rank| floats(rank + 7, count * world)).collect::<Vec<_>>();
+    let mut block = vec![0f32; count];
+    let out = bytemuck::cast_slice_mut(&mut block);
+    communicator.reduce_scatter(bytes(&long[rank]), out, DType::F32, ReduceOp::Sum).unwrap();
+    let expected = (0..count).map(|at| long.iter().map(|v| v[rank * count + at]).sum::<f32>());
+    assert_eq!(block, expected.collect::<Vec<_>>());
+
+    for root in 0..world {
+        let mut buffer = all[rank].clone();
+        communicator.broadcast(bytemuck::cast_slice_mut(&mut buffer), DType::F32, root).unwrap();
+        assert_eq!(buffer, all[root]);
+        let mut gathered = vec![0f32; count * world];
+        let output = (rank == root).then(|| bytemuck::cast_slice_mut(&mut gathered[..]));
+        communicator.gather(bytes(&all[rank]), output, DType::F32, root).unwrap();
+        assert!(rank != root || gathered == all.concat());
+    }
+    if world > 1 {
+        // Round the ring: even ranks send first, so that nobody waits for himself.
+        let (next, previous) = ((rank + 1) % world, (rank + world - 1) % world);
+        let mut received = vec![0f32; count];
+        if rank > 0 {
+            communicator.recv(bytemuck::cast_slice_mut(&mut received), DType::F32, previous).unwrap();
+        }
+        communicator.send(bytes(&all[rank]), DType::F32, next).unwrap();
+        if rank == 0 {
+            communicator.recv(bytemuck::cast_slice_mut(&mut received), DType::F32, previous).unwrap();
+        }
+        assert_eq!(received, all[previous]);
+    }
+    communicator.barrier().unwrap();
+}
+
+#[test]
+fn bf16_sums_are_the_same_bits_on_every_rank() {
+    let sums = run(&configs(3, TransportChoice::Shm), |mut communicator| {
+        let rank = communicator.rank();
+        let mut values = (0..50_000).map(|at| bf16::from_f32((at * (rank + 1)) as f32 / 7.0)).collect::<Vec<_>>();
+        communicator
+            .all_reduce(Input::InPlace, bytemuck::cast_slice_mut(&mut values), DType::BF16, ReduceOp::Sum)
+            .unwrap();
+        values
+    });
+    assert!(sums.iter().all(|sum| sum == &sums[0]));
+    let exact = |at: usize| (0..3).map(|rank| bf16::from_f32((at * (rank + 1)) as f32 / 7.0).to_f32()).sum::<f32>();
+    assert!((0..50_000).all(|at| sums[0][at] == bf16::from_f32(exact(at))));
+}
+
+/// Two ranks that disagree: what each is told.
+fn disagree(work: impl Fn(&mut Communicator) -> Result<(), Error> + Sync) -> Vec<Error> {
+    run(&configs(2, TransportChoice::Shm), |mut communicator| {
+        let error = work(&mut communicator).unwrap_err();
+        let again = communicator.barrier().unwrap_err();
+        assert_eq!(again.to_string(), error.to_string(), "a poisoned communicator repeats its error");
+        error
+    })
+}
+
+#[test]
+fn other_sizes_types_or_operations_are_errors_that_name_both_sides() {
+    let sizes = disagree(|communicator| {
+        let mut buffer = vec![0; 8 * (communicator.rank() + 1)];
+        communicator.all_reduce(Input::InPlace, &mut buffer, DType::F32, ReduceOp::Sum)
+    });
+    let types = disagree(|communicator| {
+        let dtype = [DType::F16, DType::BF16][communicator.rank()];
+        communicator.all_reduce(Input::InPlace, &mut [0; 8], dtype, ReduceOp::Sum)
+    });
+    let operations = disagree(|communicator| match communicator.rank() {
+        0 => communicator.barrier(),
+        _ => communicator.broadcast(&mut [0; 4], DType::U8, 0),
+    });
+    for (errors, words) in
+        [(sizes, ["2 x f32", "4 x f32"]), (types, ["x f16", "x bf16"]), (operations, ["barrier", "broadcast"])]
+    {
+        assert!(errors.iter().any(|error| matches!(error, Error::Mismatch { .. })));
+        for error in errors {
+            let text = error.to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_does_not_take_part_is_named_at_the_deadline() {
+    let mut configs = configs(2, TransportChoice::Shm);
+    configs.iter_mut().for_each(|config| config.timeout = Duration::from_millis(300));
+    let errors = run(&configs, |mut communicator| {
+        if communicator.rank() == 0 {
+            return communicator.barrier().unwrap_err();
+        }
+        // Alive and silent until rank 0 gives up and says so.
+        loop {
+            let mut nothing = [0; 1];
+            if let Err(error) = communicator.recv(&mut nothing, DType::U8, 0) {
+                return error;
+            }
+        }
+    });
+    let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(told.iter().any(|text| text.contains("waited") || text.contains("not in the same")), "{told:?}");
+}
+
+#[test]
+fn refused_arguments_harm_nothing() {
+    run(&configs(2, TransportChoice::Shm), |mut communicator| {
+        let refused = [
+            communicator.all_reduce(Input::From(&[0; 4]), &mut [0; 8], DType::F32, ReduceOp::Sum),
+            communicator.all_reduce(Input::InPlace, &mut [0; 3], DType::BF16, ReduceOp::Sum),
+            communicator.all_reduce(Input::InPlace, &mut [0; 4], DType::U8, ReduceOp::Sum),
+            communicator.all_gather(&[0; 4], &mut [0; 4], DType::U8),
+            communicator.broadcast(&mut [0; 4], DType::U8, 2),
+            communicator.send(&[0; 4], DType::U8, 9),
+        ];
+        assert!(refused.iter().all(Result::is_err));
+        communicator.barrier().unwrap();
+    });
+}
+
+#[test]
+fn a_rank_that_closed_is_named_by_who_still_waits() {
+    let errors = run(&configs(2, TransportChoice::Tcp), |mut communicator| {
+        (communicator.rank() == 0).then(|| communicator.barrier().unwrap_err())
+    });
+    let error = errors[0].as_ref().unwrap();
+    assert!(matches!(error, Error::Fabric(FabricError::PeerLeft { peer: 1, .. })), "{error}");
+}
+
+#[test]
+fn statistics_count_operations_and_bytes_and_reach_their_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut configs = configs(2, TransportChoice::Shm);
+    for config in &mut configs {
+        config.name = "tp:0".to_owned();
+        config.stats_file = Some(folder.path().join("{name}.{rank}.json").display().to_string());
+    }
+    run(&configs, |mut communicator| {
+        for _ in 0..5 {
+            communicator.all_reduce(Input::InPlace, &mut [0; 64], DType::F32, ReduceOp::Sum).unwrap();
+        }
+        let statistics = communicator.statistics();
+        assert_eq!(statistics.operations.len(), 1);
+        let all_reduce = &statistics.operations[0];
+        assert_eq!((all_reduce.operation, all_reduce.transport), ("all_reduce", "shm"));
+        assert_eq!((all_reduce.count, all_reduce.bytes), (5, 320));
+        assert_eq!((statistics.links[0].bytes_sent, statistics.links[0].bytes_received), (320, 320));
+        communicator.close().unwrap();
+    });
+    let text = std::fs::read_to_string(folder.path().join("tp:0.1.json")).unwrap();
+    let written: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(written["operations"][0]["count"], 5);
+    assert_eq!(written["links"][0]["transport"], "shm");
+}
