@@ -1,0 +1,201 @@
+"""`halo.Communicator`: the collectives over Python's buffers."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import weakref
+from typing import Any, NamedTuple
+
+from halo._halo import NativeCommunicator
+from halo._views import arithmetic, view
+from halo.errors import UsageError
+
+
+class Link(NamedTuple):
+    """What carries payloads to one peer."""
+
+    peer: int
+    host: str
+    transport: str
+    reason: str
+
+
+_open: weakref.WeakSet[Communicator] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    # A rank that ends without a good-bye looks like a crash to its peers.
+    for communicator in list(_open):
+        communicator._close_quietly()
+
+
+class Communicator:
+    """A group of ranks that run collectives together.
+
+    Buffers are torch CPU tensors, NumPy arrays, or anything with the buffer protocol; they must be contiguous.
+    float32, float16 and bfloat16 can be reduced; every other type can be moved. Every rank must issue the same
+    operations in the same order. While an operation waits, other Python threads run.
+
+    Args:
+        rank: this rank, ``0`` to ``world - 1``.
+        world: number of ranks.
+        rendezvous: ``host:port`` where rank 0 listens.
+        transport: ``auto``, ``rdma``, ``tcp`` or ``shm``; default: ``HALO_TRANSPORT``, else ``auto``.
+        key: the secret all ranks share, text or bytes; default: ``HALO_KEY`` or ``HALO_KEY_FILE``.
+        timeout: seconds that any wait may last.
+        peer_timeout: seconds of silence after which a peer counts as lost.
+        interface, address, rdma_device: what carries the data, where the choice made by itself is not wanted.
+        name: for logs and statistics.
+        stats_file: where statistics are kept as JSON; ``{name}``, ``{rank}`` and ``{pid}`` are replaced.
+
+    Raises:
+        halo.HaloError: the ranks could not meet; see its ``code`` and ``help``.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        world: int,
+        *,
+        rendezvous: str | None = None,
+        transport: str | None = None,
+        key: str | bytes | None = None,
+        timeout: float | None = None,
+        peer_timeout: float | None = None,
+        interface: str | None = None,
+        address: str | None = None,
+        rdma_device: str | None = None,
+        name: str = "halo",
+        stats_file: str | None = None,
+        _store: Any = None,
+    ) -> None:
+        if not 0 <= rank < world:
+            raise UsageError("HALO-E0202", f"invalid rank: {rank} of world {world}", "ranks are 0 to world - 1")
+        self.rank = rank
+        self.world = world
+        self.name = name
+        self._native = NativeCommunicator(
+            rank,
+            world,
+            name=name,
+            store=_store,
+            rendezvous=rendezvous,
+            transport=transport,
+            key=key.encode() if isinstance(key, str) else key,
+            timeout=timeout,
+            peer_timeout=peer_timeout,
+            interface=interface,
+            address=address,
+            rdma_device=rdma_device,
+            stats_file=stats_file,
+        )
+        _open.add(self)
+
+    @classmethod
+    def from_store(cls, store: Any, rank: int, world: int, **settings: Any) -> Communicator:
+        """Meets the other ranks through a store that all of them reach, such as a ``torch.distributed`` store.
+
+        The store needs ``set(key, bytes)``, ``get(key)`` and ``check([key])``. Whoever can read it is trusted: without
+        a key, rank 0 makes one and leaves it there. Communicators that share a store need different names.
+        """
+        return cls(rank, world, _store=store, **settings)
+
+    def all_reduce(self, tensor: Any, op: str = "sum", *, out: Any = None) -> Any:
+        """The reduction of all ranks' ``tensor``, in place or into ``out``; returns the result.
+
+        ``op`` is ``sum``, ``max`` or ``min``. Sums run in rank order in float32 and round once: all ranks get the same
+        bits.
+        """
+        source = view(tensor, "tensor", writable=out is None)
+        dtype = arithmetic(source, "tensor")
+        if out is None:
+            self._native.all_reduce(None, source.memory, dtype, op)
+            return tensor
+        target = self._output(out, source.dtype, source.name)
+        self._native.all_reduce(source.memory, target.memory, dtype, op)
+        return out
+
+    def all_gather(self, tensor: Any, *, out: Any) -> Any:
+        """All ranks' ``tensor``, in rank order, into ``out``, which is ``world`` times as long."""
+        source = view(tensor, "tensor")
+        self._native.all_gather(source.memory, self._output(out, source.dtype, source.name).memory, source.dtype)
+        return out
+
+    def reduce_scatter(self, tensor: Any, op: str = "sum", *, out: Any) -> Any:
+        """This rank's block of the reduction of all ranks' ``tensor``, which is ``world`` times as long as ``out``."""
+        source = view(tensor, "tensor")
+        dtype = arithmetic(source, "tensor")
+        target = self._output(out, source.dtype, source.name)
+        self._native.reduce_scatter(source.memory, target.memory, dtype, op)
+        return out
+
+    def broadcast(self, tensor: Any, root: int = 0) -> Any:
+        """The root's ``tensor``, on every rank, in place."""
+        target = view(tensor, "tensor", writable=self.rank != root)
+        self._native.broadcast(target.memory, target.dtype, root)
+        return tensor
+
+    def gather(self, tensor: Any, *, out: Any = None, root: int = 0) -> Any:
+        """All ranks' ``tensor``, in rank order, into the root's ``out``; other ranks pass none."""
+        source = view(tensor, "tensor")
+        target = None
+        if self.rank == root:
+            if out is None:
+                raise UsageError("HALO-E0502", "out: the root needs one", "pass out= on the root rank")
+            target = self._output(out, source.dtype, source.name).memory
+        self._native.gather(source.memory, target, source.dtype, root)
+        return out
+
+    def send(self, tensor: Any, to: int) -> None:
+        """Sends ``tensor`` to one rank, which receives one of the same size and type."""
+        source = view(tensor, "tensor")
+        self._native.send(source.memory, source.dtype, to)
+
+    def recv(self, tensor: Any, from_: int) -> Any:
+        """Receives into ``tensor`` what one rank sends."""
+        target = view(tensor, "tensor", writable=True)
+        self._native.recv(target.memory, target.dtype, from_)
+        return tensor
+
+    def barrier(self) -> None:
+        """Returns when every rank has called it."""
+        self._native.barrier()
+
+    @property
+    def links(self) -> list[Link]:
+        """What carries payloads to each peer, and why."""
+        return [Link(*link) for link in self._native.links()]
+
+    def statistics(self) -> dict[str, Any]:
+        """Operations, bytes and latencies so far."""
+        return json.loads(self._native.statistics())
+
+    def close(self) -> None:
+        """Says good-bye to the peers. A second call does nothing."""
+        _open.discard(self)
+        self._native.close()
+
+    def _close_quietly(self) -> None:
+        try:
+            self.close()
+        except Exception:
+            # The process is ending; whoever used the communicator has been told of its failure already.
+            pass
+
+    def __enter__(self) -> Communicator:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<halo.Communicator {self.name!r} rank {self.rank} of {self.world}>"
+
+    @staticmethod
+    def _output(out: Any, dtype: str, name: str) -> Any:
+        target = view(out, "out", writable=True)
+        if target.dtype != dtype:
+            raise UsageError("HALO-E0502", f"out: {target.name}, but tensor is {name}", "give both the same type")
+        return target
