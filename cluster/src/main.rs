@@ -1,2 +1,78 @@
-//! halo-cluster.
-fn main() {}
+//! halo-cluster: vLLM with tensor parallelism over several machines, with halo between them.
+
+mod agent;
+mod cli;
+mod cluster;
+mod config;
+mod config_error;
+mod control;
+mod error;
+mod launch;
+mod plan;
+mod preflight;
+mod progress;
+mod report;
+mod state;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::error::ClusterError;
+use crate::state::Folder;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Said) => ExitCode::FAILURE,
+        Err(Failure::Unsaid(error)) => {
+            error::print(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A failure, and whether it was printed already: a launch prints its own before it stops everything.
+enum Failure {
+    Said,
+    Unsaid(ClusterError),
+}
+
+impl<E: Into<ClusterError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Unsaid(error.into())
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Launch(arguments) => {
+            let folder = Folder::open()?;
+            let request = arguments.request(&folder)?;
+            if arguments.dry_run {
+                print!("{}", plan::dry_run(&request.config, request.file.is_none()));
+            } else if arguments.detach {
+                control::detach(&folder)?;
+            } else if !launch::run(&request, &folder)? {
+                return Err(Failure::Said);
+            }
+        }
+        Command::Status { json } => control::status(&Folder::open()?, json),
+        Command::Stop => control::stop(&Folder::open()?)?,
+        Command::Logs { name } => control::logs(&Folder::open()?, name.as_deref())?,
+    }
+    Ok(())
+}
+
+/// A flag that Ctrl-C and SIGTERM raise instead of ending this process.
+fn interrupts() -> Result<Arc<AtomicBool>, ClusterError> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))
+            .map_err(|source| ClusterError::Start { program: "signal handler".to_owned(), source })?;
+    }
+    Ok(flag)
+}

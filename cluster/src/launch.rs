@@ -1,0 +1,305 @@
+//! `launch`: from a configuration to a served model, and back to nothing when it ends, however it ends.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::agent::{Event, Message};
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::error::ClusterError;
+use crate::plan::{self, Facts, Secrets};
+use crate::progress::Phase;
+use crate::report;
+use crate::state::{Folder, State};
+use crate::{preflight, progress};
+
+/// How often the state on disk is renewed while ranks work.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// How long vLLM gets to tell its clients of a failure before it is stopped.
+const LAST_WORDS: Duration = Duration::from_secs(8);
+/// How long the ranks' statistics may take to arrive after the first token.
+const STATISTICS: Duration = Duration::from_secs(10);
+
+/// What is launched: a configuration, and the file it came from unless it is `--local`.
+#[derive(Debug)]
+pub struct Request {
+    pub config: Config,
+    pub file: Option<PathBuf>,
+}
+
+/// Launches, serves until it is interrupted, and stops everything. False if it failed, which it has then said.
+pub fn run(request: &Request, folder: &Folder) -> Result<bool, ClusterError> {
+    let _lock = folder.lock()?;
+    folder.clear_logs();
+    keep_configuration(request, folder)?;
+    let launch = random_hex(4)?;
+    let mut state = State::new(&launch, &request.config, request.file.as_deref(), folder);
+    folder.write(&state)?;
+    let mut cluster = Cluster::new(request.config.clone(), launch, folder.logs())?;
+
+    let outcome = bring_up(request, folder, &mut cluster, &mut state)
+        .and_then(|()| supervise(&mut cluster, &mut state, folder));
+    let outcome = match outcome {
+        // Ctrl-C on a served model is how a launch ends.
+        Err(ClusterError::Interrupted) if state.phase == "ready" => Ok(()),
+        other => other,
+    };
+    // The message comes first: stopping takes a while.
+    if let Err(error) = &outcome {
+        crate::error::print(error);
+        last_words(&mut cluster, error, &state);
+    }
+    shut_down(&mut cluster, &mut state, folder, outcome.is_ok())?;
+    Ok(outcome.is_ok())
+}
+
+fn bring_up(
+    request: &Request,
+    folder: &Folder,
+    cluster: &mut Cluster,
+    state: &mut State,
+) -> Result<(), ClusterError> {
+    let local = request.file.is_none();
+    let count = cluster.config.nodes.len();
+    let phase = Phase::start(if local { "this machine".to_owned() } else { format!("reach {count} node(s)") });
+    cluster.connect()?;
+    phase.done("");
+
+    let phase = Phase::start("check Python, vLLM, Ray, halo, addresses, ports");
+    let facts = preflight::run(cluster, !local)?;
+    let interfaces = cluster.config.nodes().zip(&facts).map(|(node, facts)| format!("{} {}", node.name, facts.interface));
+    phase.done(&interfaces.collect::<Vec<_>>().join(", "));
+
+    if local {
+        make_tiny_model(cluster, folder)?;
+    }
+    let secrets = Secrets { halo: random_hex(32)?, ray: random_hex(32)? };
+    start_ray(cluster, &facts, &secrets)?;
+    serve(cluster, &facts, &secrets, state)?;
+
+    state.phase = "ready".to_owned();
+    state.ranks.clone_from(&cluster.ranks);
+    folder.write(state)?;
+    print!("{}", report::ready(state));
+    Ok(())
+}
+
+/// Made once and kept: it is the same every time.
+fn make_tiny_model(cluster: &mut Cluster, folder: &Folder) -> Result<(), ClusterError> {
+    let out = folder.tiny_model();
+    if out.join("config.json").is_file() {
+        return Ok(());
+    }
+    let phase = Phase::start("make a tiny model with random weights");
+    let beside = out.with_extension("new");
+    let _ = std::fs::remove_dir_all(&beside);
+    cluster.start(&plan::tiny_model(&beside.to_string_lossy()))?;
+    let deadline = Instant::now() + cluster.config.timeouts.ready;
+    let ended = cluster.wait(Some(deadline), |_, message| match message {
+        Message::Event(Event::Exited { process, status }) if process == "model" => Some(*status),
+        _ => None,
+    })?;
+    match ended {
+        Some(0) => {}
+        Some(status) => {
+            return Err(ClusterError::TinyModel { cause: cluster.process_ended(0, "model", status).to_string() });
+        }
+        None => return Err(ClusterError::TinyModel { cause: "it took too long".to_owned() }),
+    }
+    std::fs::rename(&beside, &out).map_err(|source| folder.refuse(source))?;
+    phase.done(&out.display().to_string());
+    Ok(())
+}
+
+/// The head, then all workers at once.
+fn start_ray(cluster: &mut Cluster, facts: &[Facts], secrets: &Secrets) -> Result<(), ClusterError> {
+    let phase = Phase::start("start Ray");
+    let deadline = Instant::now() + cluster.config.timeouts.ray;
+    let count = facts.len();
+    for group in [0..1, 1..count] {
+        let mut waiting: Vec<_> = group.collect();
+        for &index in &waiting {
+            let job = plan::ray(&cluster.config, facts, secrets, index);
+            cluster.start(&job)?;
+        }
+        while let Some(&first) = waiting.first() {
+            let up = cluster.wait(Some(deadline), |index, message| match message {
+                // `ray start` says so when the node is part of the cluster.
+                Message::Event(Event::Output { process, line })
+                    if process == "ray" && line.contains("Ray runtime started") => Some(index),
+                _ => None,
+            })?;
+            let Some(index) = up else {
+                return Err(ClusterError::RayTimeout {
+                    node: cluster.name(first),
+                    seconds: cluster.config.timeouts.ray.as_secs(),
+                    log: cluster.log(first, "ray"),
+                });
+            };
+            waiting.retain(|other| *other != index);
+        }
+    }
+    phase.done(&format!("{count} node(s)"));
+    Ok(())
+}
+
+fn serve(
+    cluster: &mut Cluster,
+    facts: &[Facts],
+    secrets: &Secrets,
+    state: &mut State,
+) -> Result<(), ClusterError> {
+    let ready = cluster.config.timeouts.ready;
+    let deadline = Instant::now() + ready;
+    let log = cluster.log(0, "vllm");
+    let phase = Phase::start(format!("load the model on {} ranks", cluster.config.world()));
+    cluster.start(&plan::serve(&cluster.config, facts, secrets))?;
+    loop {
+        if http(cluster, "GET", "/health", &Value::Null, Duration::from_secs(5))?.0 == 200 {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(ClusterError::NotReady { seconds: ready.as_secs(), log });
+        }
+        // The server says nothing when it becomes ready, so it is asked again; what ends meanwhile is noticed here.
+        cluster.wait(Some(Instant::now() + Duration::from_millis(500)), |_, _| None::<()>)?;
+    }
+    phase.done("");
+
+    let phase = Phase::start("first token");
+    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(30));
+    let (_, models) = http(cluster, "GET", "/v1/models", &Value::Null, Duration::from_secs(10))?;
+    let model = serde_json::from_str::<Value>(&models).unwrap_or_default()["data"][0]["id"].clone();
+    let body = json!({"model": model, "prompt": "Hello", "max_tokens": 1, "temperature": 0});
+    let (status, text) = http(cluster, "POST", "/v1/completions", &body, left)?;
+    if status != 200 {
+        return Err(ClusterError::FirstToken { status, text: text.chars().take(300).collect(), log });
+    }
+    phase.done("");
+    model.as_str().unwrap_or_default().clone_into(&mut state.model);
+    state.endpoint = endpoint(&cluster.config);
+    all_ranks_use_halo(cluster, log)
+}
+
+/// An HTTP request to vLLM, made on the head: from here its port may be out of reach.
+fn http(
+    cluster: &mut Cluster,
+    method: &str,
+    path: &str,
+    body: &Value,
+    timeout: Duration,
+) -> Result<(u64, String), ClusterError> {
+    let host = cluster.config.host;
+    let host = if host.is_unspecified() { "127.0.0.1".to_owned() } else { host.to_string() };
+    let request = json!({"op": "http", "method": method, "host": host, "port": cluster.config.port, "path": path,
+        "body": body, "timeout": timeout.as_secs()});
+    let answer = cluster.ask(0, request, timeout + Duration::from_secs(5))?;
+    Ok((answer["status"].as_u64().unwrap_or_default(), answer["text"].as_str().unwrap_or_default().to_owned()))
+}
+
+/// vLLM would also serve without halo; that must not go unnoticed.
+fn all_ranks_use_halo(cluster: &mut Cluster, log: String) -> Result<(), ClusterError> {
+    let world = cluster.config.world();
+    if world == 1 {
+        return Ok(());
+    }
+    let deadline = Instant::now() + STATISTICS;
+    loop {
+        let reported = report::tensor_parallel_ranks(&cluster.ranks, world);
+        if reported >= world {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(ClusterError::HaloUnused { reported, world, log });
+        }
+        cluster.wait(Some(Instant::now() + Duration::from_millis(200)), |_, _| None::<()>)?;
+    }
+}
+
+/// Where clients find the API.
+fn endpoint(config: &Config) -> String {
+    let head = config.head();
+    let host = match &head.ssh {
+        Some(target) if config.host.is_unspecified() => ssh_host(config, target),
+        None if config.host.is_unspecified() => "127.0.0.1".to_owned(),
+        _ => config.host.to_string(),
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    format!("http://{host}:{}", config.port)
+}
+
+/// The machine behind an ssh target, which may be an alias of ssh's configuration.
+fn ssh_host(config: &Config, target: &str) -> String {
+    let output = Command::new("ssh").args(&config.ssh.options).args(["-G", "--", target]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let host = text.lines().find_map(|line| line.strip_prefix("hostname "));
+    host.unwrap_or(target).to_owned()
+}
+
+/// Until something ends. There is no good end but an interrupt, so this returns errors only.
+fn supervise(cluster: &mut Cluster, state: &mut State, folder: &Folder) -> Result<(), ClusterError> {
+    loop {
+        cluster.wait(Some(Instant::now() + RENEWAL), |_, _| None::<()>)?;
+        let counted = |ranks: &[crate::state::RankState]| ranks.iter().map(|rank| rank.operations).sum::<u64>();
+        if counted(&state.ranks) != counted(&cluster.ranks) {
+            state.ranks.clone_from(&cluster.ranks);
+            folder.write(state)?;
+        }
+    }
+}
+
+/// When a rank ended, vLLM is about to answer its clients with an error and to end by itself.
+fn last_words(cluster: &mut Cluster, error: &ClusterError, state: &State) {
+    if state.phase != "ready" || !matches!(error, ClusterError::RankEnded { .. }) {
+        return;
+    }
+    let deadline = Instant::now() + LAST_WORDS;
+    // Whatever else ends now is a consequence.
+    while Instant::now() < deadline {
+        let ended = cluster.wait(Some(deadline), |_, message| match message {
+            Message::Event(Event::Exited { process, .. }) => Some(process == "vllm"),
+            Message::Event(Event::RankEnded { .. }) => Some(false),
+            _ => None,
+        });
+        if !matches!(ended, Ok(Some(false))) {
+            return;
+        }
+    }
+}
+
+fn shut_down(cluster: &mut Cluster, state: &mut State, folder: &Folder, good: bool) -> Result<(), ClusterError> {
+    "stopping".clone_into(&mut state.phase);
+    state.ranks.clone_from(&cluster.ranks);
+    folder.write(state)?;
+    let phase = progress::Phase::start("stop everything");
+    let unclean = cluster.stop();
+    if unclean.is_empty() {
+        phase.done("");
+    } else {
+        phase.done(&format!("but {} cannot be asked; what runs there stops by itself", unclean.join(", ")));
+    }
+    (if good { "stopped" } else { "failed" }).clone_into(&mut state.phase);
+    for rank in &mut state.ranks {
+        rank.alive = false;
+    }
+    folder.write(state)
+}
+
+/// For a `stop` after this process died.
+fn keep_configuration(request: &Request, folder: &Folder) -> Result<(), ClusterError> {
+    let kept = match &request.file {
+        Some(file) => std::fs::copy(file, folder.config()).map(|_| ()),
+        None => std::fs::remove_file(folder.config()).or(Ok(())),
+    };
+    kept.map_err(|source| folder.refuse(source))
+}
+
+fn random_hex(bytes: usize) -> Result<String, ClusterError> {
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random)
+        .map_err(|error| ClusterError::Start { program: "getrandom".to_owned(), source: std::io::Error::other(error) })?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}

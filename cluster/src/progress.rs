@@ -1,0 +1,51 @@
+//! What the user sees while a launch comes up: a line per phase, with a spinner where there is a terminal.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A phase under way. Dropped without [`Phase::done`], it has failed.
+#[derive(Debug)]
+pub struct Phase {
+    text: String,
+    started: Instant,
+    spinner: Option<ProgressBar>,
+}
+
+impl Phase {
+    pub fn start(text: impl Into<String>) -> Self {
+        let text = text.into();
+        let spinner = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+            let spinner = ProgressBar::new_spinner().with_message(text.clone());
+            spinner.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            spinner.enable_steady_tick(Duration::from_millis(120));
+            spinner
+        });
+        Self { text, started: Instant::now(), spinner }
+    }
+
+    /// The phase is over; `detail` says what came of it.
+    pub fn done(mut self, detail: &str) {
+        self.clear();
+        let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+        eprintln!("ok      {}{detail} ({:.1} s)", self.text, self.started.elapsed().as_secs_f64());
+        self.text.clear();
+    }
+
+    fn clear(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Phase {
+    fn drop(&mut self) {
+        self.clear();
+        if !self.text.is_empty() {
+            eprintln!("failed  {}", self.text);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What is told of a launch: the endpoint, and what each rank really uses.
+
+use std::collections::BTreeSet;
+
+use comfy_table::{Table, presets};
+
+use crate::state::{RankState, State};
+
+/// How many ranks reported a communicator of all `world` ranks.
+pub fn tensor_parallel_ranks(ranks: &[RankState], world: usize) -> usize {
+    let whole = ranks.iter().filter(|rank| rank.alive && rank.world == world as u64);
+    whole.map(|rank| (&rank.node, rank.pid)).collect::<BTreeSet<_>>().len()
+}
+
+/// Said once, when the model is served.
+pub fn ready(state: &State) -> String {
+    format!(
+        "\nServing {} at {}/v1\n{}\nLogs: {}\nStop: Ctrl-C, or `halo-cluster stop`\n",
+        state.model,
+        state.endpoint,
+        ranks(state),
+        state.logs.display()
+    )
+}
+
+/// One line per rank and communicator.
+pub fn ranks(state: &State) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["rank", "node", "group", "transport", "process", "collectives", "bytes"]);
+    let mut ranks: Vec<_> = state.ranks.iter().collect();
+    ranks.sort_by(|a, b| (&a.group, a.rank).cmp(&(&b.group, b.rank)));
+    for rank in ranks {
+        let process = if rank.alive { rank.pid.to_string() } else { format!("{} (ended)", rank.pid) };
+        table.add_row([
+            format!("{}/{}", rank.rank, rank.world),
+            rank.node.clone(),
+            rank.group.clone(),
+            rank.transports.join("+"),
+            process,
+            rank.operations.to_string(),
+            rank.bytes.to_string(),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// What `status` prints.
+pub fn status(state: &State) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["node", "reached by", "data address", "ranks"]);
+    for node in &state.nodes {
+        table.add_row([node.name.clone(), node.target.clone(), node.address.clone(), node.ranks.to_string()]);
+    }
+    let endpoint = if state.endpoint.is_empty() { String::new() } else { format!(" at {}/v1", state.endpoint) };
+    format!(
+        "{}: {}{endpoint} (transport {}, process {})\n\n{}\n\n{}\n\nLogs: {}\n",
+        state.phase,
+        state.model,
+        state.transport,
+        state.pid,
+        table.trim_fmt(),
+        ranks(state),
+        state.logs.display()
+    )
+}
