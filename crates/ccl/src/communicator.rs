@@ -130,7 +130,8 @@ impl Communicator {
             }
             self.drive(&operation, plan)?;
         }
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// Every rank's `output` becomes all ranks' inputs, in rank order: `world` times as long as `input`.
@@ -150,7 +151,8 @@ impl Communicator {
             plan = plan.send(peer, 0..block).receive(peer, peer * block..(peer + 1) * block);
         }
         self.drive(&operation, plan)?;
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// `output` becomes this rank's block of the reduction of all inputs; `input` is `world` times as long.
@@ -178,7 +180,8 @@ impl Communicator {
         let plan =
             Reduce::new(&self.mesh, operation.tag(), (dtype, op), Some(input), output, part, 0..block);
         self.drive(&operation, plan)?;
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// Every rank's `buffer` becomes the root's.
@@ -201,7 +204,8 @@ impl Communicator {
             plan = plan.receive(root, 0..bytes);
         }
         self.drive(&operation, plan)?;
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// The root's `output` becomes all ranks' inputs, in rank order; other ranks pass `None`.
@@ -240,7 +244,8 @@ impl Communicator {
             plan = plan.send(root, 0..block);
         }
         self.drive(&operation, plan)?;
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// Sends `data` to one rank, which calls [`Communicator::recv`] with a buffer of the same size.
@@ -254,7 +259,8 @@ impl Communicator {
         let start = Instant::now();
         let plan = Transfer::new(&self.mesh, operation.tag(), Some(data), &mut []).send(to, 0..data.len());
         self.drive(&operation, plan)?;
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// Receives into `data` what one rank sends with [`Communicator::send`].
@@ -269,7 +275,8 @@ impl Communicator {
         let start = Instant::now();
         let plan = Transfer::new(&self.mesh, operation.tag(), None, data).receive(from, 0..bytes);
         self.drive(&operation, plan)?;
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// Returns when every rank has called it.
@@ -285,7 +292,8 @@ impl Communicator {
             plan = plan.send(peer, 0..0).receive(peer, 0..0);
         }
         self.drive(&operation, plan)?;
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// Lets the last bytes leave and says good-bye. Dropping does the same, without the error.
@@ -324,9 +332,8 @@ impl Communicator {
         Ok(Operation { kind, dtype, op, root, epoch, bytes })
     }
 
-    fn finish(&mut self, operation: &Operation, start: Instant) -> Result<(), Error> {
+    fn finish(&self, operation: &Operation, start: Instant) {
         self.counters.record(operation.kind, operation.bytes, start.elapsed());
-        Ok(())
     }
 
     /// The reduction of a world of one is its input.
@@ -335,7 +342,8 @@ impl Communicator {
         if let Some(input) = input {
             output.copy_from_slice(input);
         }
-        self.finish(&operation, start)
+        self.finish(&operation, start);
+        Ok(())
     }
 
     /// Runs a plan to its end, its failure or its deadline.

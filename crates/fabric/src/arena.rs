@@ -71,13 +71,9 @@ impl Arena {
     }
 
     /// Its length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks an arena whether it is empty")]
     pub fn len(&self) -> usize {
         self.bytes
-    }
-
-    /// Whether it has no bytes, as for a world of one.
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
     }
 
     /// The file behind it, to pass to a process on the same host.
@@ -95,6 +91,7 @@ impl Arena {
         unsafe { self.base.as_ptr().add(offset) }
     }
 
+    #[allow(clippy::cast_ptr_alignment, reason = "checked on the next line")]
     fn word(&self, offset: usize) -> &AtomicU64 {
         let pointer = self.at(offset, 8).cast::<u64>();
         assert!(pointer.is_aligned(), "flags and credits are 8-byte aligned");

@@ -325,6 +325,11 @@ pub enum FabricError {
         cause: String,
     },
 
+    /// The RDMA device refused something.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Verbs(#[from] halo_verbs::Error),
+
     /// The communicator was closed.
     #[error("the communicator is closed")]
     #[diagnostic(code("HALO-E0225"), help("create a new communicator"))]

@@ -29,8 +29,7 @@ impl Key {
     /// # Errors
     /// The system has no randomness to give.
     pub fn generate() -> Result<Self, FabricError> {
-        let digits = nonce()?.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Ok(Self(digits.into_bytes()))
+        Ok(Self(hexadecimal(&nonce()?).into_bytes()))
     }
 
     /// The key in `HALO_KEY`, else in the file named by `HALO_KEY_FILE`, else none.
@@ -106,6 +105,11 @@ pub(crate) fn nonce() -> Result<[u8; PROOF_BYTES], FabricError> {
     let mut bytes = [0; PROOF_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| FabricError::system("getrandom", error))?;
     Ok(bytes)
+}
+
+/// Two digits per byte.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

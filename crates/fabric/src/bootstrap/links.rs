@@ -100,7 +100,7 @@ pub(super) fn connect(
         });
     }
     all_ready(&mut joining, deadline)?;
-    Ok(assemble(config, layout, arena, joining, links)?)
+    assemble(config, layout, arena, joining, links)
 }
 
 fn layout(config: &Config) -> Layout {

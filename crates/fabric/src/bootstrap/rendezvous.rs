@@ -74,7 +74,7 @@ impl Server {
     /// Who was turned away, as the end of a sentence.
     pub(crate) fn refused(&self) -> String {
         let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.iter().map(|note| format!("; refused {note}")).collect()
+        refused.iter().fold(String::new(), |text, note| text + "; refused " + note)
     }
 
     /// Waits, for at most `grace`, until every client has read what it came for and hung up.
@@ -167,14 +167,14 @@ fn serve(stream: TcpStream, shared: &Shared, key: &Key, timeout: Duration) {
 fn answer(shared: &Shared, request: Request) -> Answer {
     let mut values = shared.values.lock().unwrap_or_else(PoisonError::into_inner);
     match request {
-        Request::Set { key, value } => match values.get(&key) {
-            Some(present) => Answer::Taken(present.clone()),
-            None => {
-                values.insert(key, value);
-                shared.written.notify_all();
-                Answer::Done
+        Request::Set { key, value } => {
+            if let Some(present) = values.get(&key) {
+                return Answer::Taken(present.clone());
             }
-        },
+            values.insert(key, value);
+            shared.written.notify_all();
+            Answer::Done
+        }
         Request::Get { key, wait_ms } => {
             let deadline = Instant::now() + Duration::from_millis(wait_ms);
             loop {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arena::Arena;
 use crate::error::FabricError;
-use crate::key::nonce;
+use crate::key::{hexadecimal, nonce};
 
 /// Where a rank takes arenas, told to a peer over its control connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +39,7 @@ impl ShmExchange {
     /// Opens the socket under a random name.
     pub(crate) fn open() -> Result<Self, FabricError> {
         let system = |call: &'static str| move |error: rustix::io::Errno| FabricError::system(call, error);
-        let name = nonce()?[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        let socket = format!("halo-{name}");
+        let socket = format!("halo-{}", hexadecimal(&nonce()?[..16]));
         let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
             .map_err(system("socket(AF_UNIX)"))?;
         bind(&listener, &abstract_address(&socket)?).map_err(system("bind(AF_UNIX)"))?;

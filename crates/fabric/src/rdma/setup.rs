@@ -1,0 +1,112 @@
+//! From a data address to a connected queue pair.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use halo_verbs::{
+    Access, Choice, CompletionQueue, MemoryRegion, ProtectionDomain, QueuePair, QueuePairAddress,
+    QueuePairLimits, Remote,
+};
+use serde::{Deserialize, Serialize};
+
+use super::link::RdmaLink;
+use crate::arena::Arena;
+use crate::config::Config;
+use crate::error::FabricError;
+use crate::key::nonce;
+use crate::layout::Layout;
+use crate::link::LinkFailure;
+
+/// The NIC port that this rank uses, chosen before ranks meet.
+#[derive(Debug)]
+pub(crate) struct RdmaPort {
+    choice: Choice,
+}
+
+impl RdmaPort {
+    /// Finds the port whose RoCE v2 GID matches the data address, on the configured device if one is configured.
+    /// Why there is none is kept as text: it matters only where rdma is asked for.
+    pub(crate) fn open(config: &Config, address: IpAddr) -> Result<Self, String> {
+        let choice = halo_verbs::choose(address, config.rdma_device.as_deref());
+        choice.map(|choice| Self { choice }).map_err(|error| error.to_string())
+    }
+
+    /// Device, port and GID, for messages.
+    pub(crate) fn describe(&self) -> String {
+        self.choice.to_string()
+    }
+
+    /// Registers the arena with the NIC.
+    pub(crate) fn register(self, arena: Arc<Arena>) -> Result<RdmaEndpoint, FabricError> {
+        let domain = ProtectionDomain::new(Arc::clone(&self.choice.context))?;
+        let (base, bytes) = (arena.base(), arena.len());
+        // SAFETY: the arena owns the mapping and is kept as the owner; peers' writes are what it is made for, see
+        // `arena`.
+        let region =
+            unsafe { MemoryRegion::register(Arc::clone(&domain), base, bytes, Access::RemoteWrite, arena)? };
+        Ok(RdmaEndpoint { domain, region: Arc::new(region), choice: self.choice })
+    }
+}
+
+/// The port with the arena registered.
+#[derive(Debug)]
+pub(crate) struct RdmaEndpoint {
+    domain: Arc<ProtectionDomain>,
+    region: Arc<MemoryRegion>,
+    choice: Choice,
+}
+
+impl RdmaEndpoint {
+    /// A queue pair for one peer, not connected yet.
+    pub(crate) fn prepare(&self, rank: usize, peer: usize, layout: Layout) -> Result<RdmaPending, FabricError> {
+        let depth = RdmaLink::queue_depth(layout);
+        let completions = CompletionQueue::new(Arc::clone(self.domain.context()), depth)?;
+        let limits = QueuePairLimits { sends: depth, receives: 1, inline_bytes: 8 };
+        // An unpredictable first packet number keeps packets of an earlier connection out of this one.
+        let random = nonce()?;
+        let first_packet = u32::from_le_bytes([random[0], random[1], random[2], 0]);
+        let pair =
+            QueuePair::new(Arc::clone(&self.domain), completions, self.choice.clone(), limits, first_packet)?;
+        Ok(RdmaPending { pair, region: Arc::clone(&self.region), rank, peer, layout })
+    }
+}
+
+/// A queue pair that knows itself and not yet its peer.
+#[derive(Debug)]
+pub(crate) struct RdmaPending {
+    pair: QueuePair,
+    region: Arc<MemoryRegion>,
+    rank: usize,
+    peer: usize,
+    layout: Layout,
+}
+
+impl RdmaPending {
+    /// What the peer must know.
+    pub(crate) fn offer(&self) -> RdmaOffer {
+        let QueuePairAddress { number, first_packet, gid, mtu } = self.pair.address();
+        let (arena, key) = (self.region.address(), self.region.remote_key());
+        RdmaOffer { number, first_packet, gid, mtu, arena, key }
+    }
+
+    /// Connects to the peer's queue pair.
+    pub(crate) fn connect(self, theirs: &RdmaOffer) -> Result<RdmaLink, LinkFailure> {
+        let RdmaOffer { number, first_packet, gid, mtu, arena, key } = *theirs;
+        let address = QueuePairAddress { number, first_packet, gid, mtu };
+        self.pair.connect(&address).map_err(|error| error.to_string())?;
+        let remote = Remote { address: arena, key };
+        Ok(RdmaLink::new(self.rank, self.peer, self.layout, self.pair, self.region, remote))
+    }
+}
+
+/// What a peer must know to write here, told over its control connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RdmaOffer {
+    number: u32,
+    first_packet: u32,
+    gid: [u8; 16],
+    mtu: u32,
+    /// Where the arena begins, as the NIC addresses it.
+    arena: u64,
+    key: u32,
+}

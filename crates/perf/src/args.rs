@@ -1,0 +1,135 @@
+//! The command line, declared once; help, usage errors and completion come from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use halo_ccl::{DType, Kind, ReduceOp, TransportChoice};
+
+use crate::sizes::Bytes;
+
+const EXAMPLES: &str = "Examples:
+  halo-perf devices
+  halo-perf all-reduce --ranks 2 --dtype bf16 --min 8 --max 64M
+  halo-perf all-gather --ranks 4 --transport tcp --check --json result.json
+
+  Two hosts, the same key on both (HALO_KEY or HALO_KEY_FILE; `halo-perf key` makes one):
+  host1$ halo-perf all-reduce --rank 0 --world 2 --rendezvous 192.168.100.1:29510
+  host2$ halo-perf all-reduce --rank 1 --world 2 --rendezvous 192.168.100.1:29510";
+
+/// Measures halo's collectives and links.
+#[derive(Debug, Parser)]
+#[command(name = "halo-perf", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show RDMA devices, ports, GIDs, and which one halo would use
+    Devices(DeviceOptions),
+    /// Print a fresh key for HALO_KEY
+    Key,
+    /// Every rank gets the reduction of all inputs
+    AllReduce(Benchmark),
+    /// Every rank gets all inputs (the size is one rank's output)
+    AllGather(Benchmark),
+    /// Every rank gets its block of the reduction (the size is one rank's input)
+    ReduceScatter(Benchmark),
+    /// Every rank gets rank 0's buffer
+    Broadcast(Benchmark),
+    /// Rank 0 gets all inputs (the size is rank 0's output)
+    Gather(Benchmark),
+    /// Rank 0 sends to rank 1 and gets an answer of the same size; the time is one way
+    Sendrecv(Benchmark),
+    /// Nobody leaves before everybody came
+    Barrier(Benchmark),
+}
+
+impl Command {
+    /// The collective to measure.
+    pub(crate) fn benchmark(&self) -> (Kind, &Benchmark) {
+        match self {
+            Self::AllReduce(options) => (Kind::AllReduce, options),
+            Self::AllGather(options) => (Kind::AllGather, options),
+            Self::ReduceScatter(options) => (Kind::ReduceScatter, options),
+            Self::Broadcast(options) => (Kind::Broadcast, options),
+            Self::Gather(options) => (Kind::Gather, options),
+            Self::Sendrecv(options) => (Kind::SendRecv, options),
+            Self::Barrier(options) => (Kind::Barrier, options),
+            Self::Devices(_) | Self::Key => unreachable!("handled before"),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeviceOptions {
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Benchmark {
+    /// Ranks to start on this machine
+    #[arg(long, value_name = "N", default_value_t = 2, conflicts_with_all = ["rank", "world"])]
+    pub(crate) ranks: usize,
+    /// This process's rank; other ranks are started elsewhere
+    #[arg(long, value_name = "R", requires = "world", requires = "rendezvous")]
+    pub(crate) rank: Option<usize>,
+    /// Number of ranks, with --rank
+    #[arg(long, value_name = "N", requires = "rank")]
+    pub(crate) world: Option<usize>,
+    /// Where rank 0 listens, with --rank
+    #[arg(long, value_name = "HOST:PORT", requires = "rank")]
+    pub(crate) rendezvous: Option<String>,
+    /// auto, rdma, tcp or shm [default: HALO_TRANSPORT, else auto]
+    #[arg(long, value_name = "T")]
+    pub(crate) transport: Option<String>,
+    /// f32, f16, bf16, or u8 where nothing is reduced
+    #[arg(long, value_name = "D", default_value = "bf16")]
+    pub(crate) dtype: String,
+    /// sum, max or min, where something is reduced
+    #[arg(long, value_name = "O", default_value = "sum")]
+    pub(crate) op: String,
+    /// Smallest size in bytes; K, M and G are binary
+    #[arg(long, value_name = "SIZE", default_value = "8")]
+    pub(crate) min: Bytes,
+    /// Largest size in bytes
+    #[arg(long, value_name = "SIZE", default_value = "64M")]
+    pub(crate) max: Bytes,
+    /// Each size is this many times the one before
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..))]
+    pub(crate) factor: u64,
+    /// Timed iterations per size [default: chosen by size, 1000 down to 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) iterations: Option<u64>,
+    /// Iterations before those
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) warmup: u64,
+    /// Compare every element with the expected one; a wrong one makes the exit status 1
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Also write the result as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// The names in a benchmark's options, read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choices {
+    pub(crate) dtype: DType,
+    pub(crate) op: ReduceOp,
+    pub(crate) transport: Option<TransportChoice>,
+}
+
+impl Benchmark {
+    /// Reads the names; an unknown one is an error with the known ones.
+    pub(crate) fn choices(&self) -> Result<Choices, halo_ccl::Error> {
+        Ok(Choices {
+            dtype: self.dtype.parse()?,
+            op: self.op.parse()?,
+            transport: self.transport.as_ref().map(|name| name.parse()).transpose()?,
+        })
+    }
+}

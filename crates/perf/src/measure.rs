@@ -1,0 +1,191 @@
+//! One rank of a measurement.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use halo_ccl::{Communicator, Config, DType, Input, Kind, ReduceOp};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::Benchmark;
+use crate::check::{Expectation, fill};
+use crate::error::Error;
+use crate::report::{Header, Report, Row};
+use crate::sizes::sweep;
+
+/// Runs this process's rank through all sizes; rank 0 reports.
+pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Error> {
+    let choices = options.choices()?;
+    let (rank, world) = (options.rank.unwrap_or(0), options.world.unwrap_or(1));
+    refuse_impossible(kind, choices.dtype, world)?;
+    let mut config = Config::from_env(rank, world).map_err(halo_ccl::Error::from)?;
+    config.transport = choices.transport.unwrap_or(config.transport);
+    config.rendezvous = options.rendezvous.clone().unwrap_or(config.rendezvous);
+    config.name = format!("halo-perf:{}", kind.name());
+    let sizes = sizes(kind, choices.dtype, world, options)?;
+
+    let mut communicator = Communicator::connect(&config)?;
+    let mut report = (rank == 0).then(|| Report::begin(Header::new(kind, &choices, &communicator)));
+    let bar = progress(rank, sizes.len() as u64);
+    let mut wrong = 0;
+    for size in sizes {
+        bar.set_message(format!("{size} bytes"));
+        let mut run = Run { kind, dtype: choices.dtype, op: choices.op, options, communicator: &mut communicator };
+        let row = run.measure(size)?;
+        wrong += row.wrong.unwrap_or(0);
+        if let Some(report) = &mut report {
+            bar.suspend(|| report.add(row));
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    communicator.close()?;
+    if let Some(report) = report {
+        report.end(options.json.as_deref())?;
+        if wrong > 0 {
+            return Err(Error::Wrong { wrong });
+        }
+    }
+    Ok(if wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn refuse_impossible(kind: Kind, dtype: DType, world: usize) -> Result<(), Error> {
+    let refuse = |given: String, remedy| Err(Error::Unmeasurable { collective: kind.name(), given, remedy });
+    if kind == Kind::SendRecv && world != 2 {
+        return refuse(format!("{world} ranks"), "it runs between two ranks: use --ranks 2");
+    }
+    if matches!(kind, Kind::AllReduce | Kind::ReduceScatter) && !dtype.is_arithmetic() {
+        return refuse(format!("--dtype {dtype}"), "use f32, f16 or bf16");
+    }
+    Ok(())
+}
+
+/// A size is a whole number of elements, and of blocks where ranks share it.
+fn sizes(kind: Kind, dtype: DType, world: usize, options: &Benchmark) -> Result<Vec<usize>, Error> {
+    if kind == Kind::Barrier {
+        return Ok(vec![0]);
+    }
+    let shared = matches!(kind, Kind::AllGather | Kind::ReduceScatter | Kind::Gather);
+    let grain = dtype.size() * if shared { world } else { 1 };
+    let sizes = sweep(options.min.0, options.max.0, options.factor, grain);
+    if sizes.is_empty() {
+        return Err(Error::NoSizes { min: options.min.0, max: options.max.0 });
+    }
+    Ok(sizes)
+}
+
+fn progress(rank: usize, sizes: u64) -> ProgressBar {
+    use std::io::IsTerminal;
+    if rank != 0 || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is well-formed");
+    ProgressBar::new(sizes).with_style(style)
+}
+
+/// Fewer iterations where one takes long.
+fn default_iterations(size: usize) -> u64 {
+    match size {
+        0..=65_536 => 1000,
+        65_537..=1_048_576 => 200,
+        1_048_577..=16_777_216 => 50,
+        _ => 20,
+    }
+}
+
+struct Run<'a> {
+    kind: Kind,
+    dtype: DType,
+    op: ReduceOp,
+    options: &'a Benchmark,
+    communicator: &'a mut Communicator,
+}
+
+impl Run<'_> {
+    fn measure(&mut self, size: usize) -> Result<Row, Error> {
+        let (rank, world) = (self.communicator.rank(), self.communicator.world());
+        let block = size / world;
+        let (input, output) = match self.kind {
+            Kind::AllGather => (block, size),
+            Kind::ReduceScatter => (size, block),
+            Kind::Gather => (block, if rank == 0 { size } else { 0 }),
+            Kind::Barrier => (0, 0),
+            _ => (size, size),
+        };
+        let (mut input, mut output) = (vec![0; input], vec![0; output]);
+        let wrong = if self.options.check { Some(self.check(&mut input, &mut output)?) } else { None };
+        fill(self.dtype, rank, 0, &mut input);
+        for _ in 0..self.options.warmup {
+            self.once(&input, &mut output)?;
+        }
+        let iterations = self.options.iterations.unwrap_or_else(|| default_iterations(size));
+        let mut samples = Vec::with_capacity(iterations as usize);
+        self.communicator.barrier()?;
+        for _ in 0..iterations {
+            let start = Instant::now();
+            self.once(&input, &mut output)?;
+            samples.push(start.elapsed());
+        }
+        // A collective is as slow as its slowest rank.
+        let samples = self.slowest(&samples)?;
+        let one_way = if self.kind == Kind::SendRecv { 2 } else { 1 };
+        Ok(Row::new(self.kind, size, self.dtype, self.op, world, &samples, one_way, wrong))
+    }
+
+    fn once(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Error> {
+        let (communicator, dtype, op) = (&mut *self.communicator, self.dtype, self.op);
+        match self.kind {
+            Kind::AllReduce => communicator.all_reduce(Input::From(input), output, dtype, op)?,
+            Kind::AllGather => communicator.all_gather(input, output, dtype)?,
+            Kind::ReduceScatter => communicator.reduce_scatter(input, output, dtype, op)?,
+            Kind::Broadcast => {
+                if communicator.rank() == 0 {
+                    output.copy_from_slice(input);
+                }
+                communicator.broadcast(output, dtype, 0)?;
+            }
+            Kind::Gather => {
+                let output = (communicator.rank() == 0).then_some(output);
+                communicator.gather(input, output, dtype, 0)?;
+            }
+            Kind::SendRecv if communicator.rank() == 0 => {
+                communicator.send(input, dtype, 1)?;
+                communicator.recv(output, dtype, 1)?;
+            }
+            Kind::SendRecv => {
+                communicator.recv(output, dtype, 0)?;
+                communicator.send(output, dtype, 0)?;
+            }
+            Kind::Barrier => communicator.barrier()?,
+        }
+        Ok(())
+    }
+
+    /// Three rounds with different inputs; wrong elements of all ranks together.
+    fn check(&mut self, input: &mut [u8], output: &mut [u8]) -> Result<u64, Error> {
+        let (rank, world) = (self.communicator.rank(), self.communicator.world());
+        let mut wrong = 0;
+        for iteration in 1..=3 {
+            fill(self.dtype, rank, iteration, input);
+            output.fill(0xa5);
+            self.once(input, output)?;
+            let expectation =
+                Expectation { kind: self.kind, dtype: self.dtype, op: self.op, rank, world, iteration };
+            wrong += expectation.count_wrong(output);
+        }
+        let mut counts = vec![0; 8 * world];
+        self.communicator.all_gather(&wrong.to_le_bytes(), &mut counts, DType::U8)?;
+        Ok(counts.chunks_exact(8).map(|count| u64::from_le_bytes(count.try_into().expect("eight bytes"))).sum())
+    }
+
+    /// For every iteration the longest time of any rank.
+    fn slowest(&mut self, samples: &[Duration]) -> Result<Vec<Duration>, Error> {
+        let own: Vec<u8> = samples.iter().flat_map(|sample| (sample.as_nanos() as u64).to_le_bytes()).collect();
+        let mut all = vec![0; own.len() * self.communicator.world()];
+        self.communicator.all_gather(&own, &mut all, DType::U8)?;
+        let of = |chunk: &[u8], at: usize| {
+            u64::from_le_bytes(chunk[at * 8..at * 8 + 8].try_into().expect("eight bytes"))
+        };
+        let longest = |at: usize| all.chunks_exact(own.len()).map(|rank| of(rank, at)).max().unwrap_or(0);
+        Ok((0..samples.len()).map(|at| Duration::from_nanos(longest(at))).collect())
+    }
+}

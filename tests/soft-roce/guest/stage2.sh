@@ -1,0 +1,26 @@
+# Process 1 on the overlay root: sets the guest up, runs the command, leaves its status in /run/rig/status.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb
+B=/run/rig-bin/busybox
+. /run/rig/environment
+$B mkdir -p /dev/pts /dev/shm
+$B mount -t devpts devpts /dev/pts 2>/dev/null
+$B mount -t tmpfs shm /dev/shm
+$B mount -t tmpfs tmp /tmp
+[ -e /dev/fd ] || $B ln -s /proc/self/fd /dev/fd
+[ -e /dev/stdin ] || { $B ln -s /proc/self/fd/0 /dev/stdin; $B ln -s /proc/self/fd/1 /dev/stdout; $B ln -s /proc/self/fd/2 /dev/stderr; }
+$B hostname "vm$RANK"
+$B ip link set lo up
+ulimit -l unlimited
+ulimit -n 65536
+echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6
+$B ip link set eth0 mtu "$RIG_MTU" up
+$B ip addr add "$ADDRESS/24" dev eth0
+rdma link add rxe0 type rxe netdev eth0
+for port in /sys/class/virtio-ports/*; do
+  case $($B cat "$port/name") in out) out=/dev/${port##*/} ;; err) err=/dev/${port##*/} ;; esac
+done
+/bin/bash /run/rig/command </dev/null >"$out" 2>"$err"
+echo $? >/run/rig/status.new
+$B mv /run/rig/status.new /run/rig/status
+$B sync
+$B poweroff -f
