@@ -179,7 +179,7 @@ def check(request):
     if request.get("port"):
         facts["port_error"] = port_error(request["host"], request["port"])
     if any(address == request["address"] for _, address in found):
-        facts["ports"] = free_ports(request["address"], 8)
+        facts["ports"] = free_ports(request["address"], 3)
     return facts
 
 
@@ -241,6 +241,7 @@ def reap():
         for name, process in processes.items():
             if process.pid == pid and process.returncode is None:
                 process.returncode = os.waitstatus_to_exitcode(status)
+                watch_ranks()  # vLLM ends after a rank that died: the cause is told first
                 send(event="exited", process=name, status=process.returncode)
 
 
@@ -304,15 +305,23 @@ def kill(pid, number):
         pass
 
 
+def end(name, grace):
+    """Ends one process; false if it has not gone within `grace` seconds."""
+    process = processes.get(name)
+    if process is None or process.returncode is not None:
+        return True
+    kill(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + grace
+    while process.returncode is None and time.monotonic() < deadline:
+        reap()
+        time.sleep(0.05)
+    return process.returncode is not None
+
+
 def stop(grace):
     """Ends everything, last started first; what does not go in its share of `grace` seconds is killed."""
-    for process in reversed(list(processes.values())):
-        if process.returncode is None:
-            kill(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + grace / max(1, len(processes))
-        while process.returncode is None and time.monotonic() < deadline:
-            reap()
-            time.sleep(0.05)
+    for name in reversed(list(processes)):
+        end(name, grace / len(processes))
     me = os.getpid()
     while left := descendants({me}) - {me}:
         for pid in left:
@@ -385,7 +394,12 @@ def main():
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     threading.Thread(target=read_requests, daemon=True).start()
     threading.Thread(target=beat, daemon=True).start()
-    work = {"check": check, "start": start, "sweep": lambda _: sweep()}
+    work = {
+        "check": check,
+        "start": start,
+        "end": lambda request: end(request["process"], request["grace"]),
+        "sweep": lambda _: sweep(),
+    }
     while True:
         try:
             request = inbox.get(timeout=0.25)

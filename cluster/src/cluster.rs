@@ -113,7 +113,7 @@ impl Cluster {
         let deadline = Instant::now() + timeout;
         while let Some((index, _, what, _)) = waiting.iter().find(|entry| entry.3.is_none()) {
             let (index, what) = (*index, what.clone());
-            if Instant::now() > deadline {
+            if Instant::now() > deadline || self.agents[index].is_none() {
                 return Err(self.no_answer(index, &what, timeout));
             }
             let answer = self.step(deadline, &mut |_, message| match message {
@@ -211,7 +211,7 @@ impl Cluster {
     }
 
     fn note_line(&mut self, index: usize, process: &str, line: &str) {
-        let speaks = |line: &str| line.contains("HALO-E") || line.contains("Error");
+        let speaks = |line: &str| line.contains("HALO-E") || (line.contains("Error") && !line.contains(" WARNING "));
         if line.trim().is_empty() {
             return;
         }
@@ -260,7 +260,6 @@ impl Cluster {
             rank: known.map(|rank| rank.rank).unwrap_or_default(),
             node,
             pid,
-            last: self.last_line(0, "vllm"),
             logs: self.logs.display().to_string(),
         }
     }
@@ -338,22 +337,22 @@ impl Cluster {
         }
     }
 
-    /// Stops everything everywhere, head first so that vLLM may say goodbye to its workers. The nodes that could not
-    /// be cleaned are returned.
+    /// Stops everything everywhere: vLLM first, so that it may say goodbye to its workers, then all nodes at once.
+    /// The nodes that could not be cleaned are returned.
     pub fn stop(&mut self) -> Vec<String> {
         self.stopping = true;
         let grace = self.config.timeouts.stop;
         let patience = grace + Duration::from_secs(10);
-        let (head, rest): (Vec<_>, Vec<_>) =
-            (0..self.agents.len()).filter(|index| self.agents[*index].is_some()).partition(|index| *index == 0);
-        for group in [head, rest] {
-            for &index in &group {
-                self.send(index, &json!({"op": "stop", "id": 0, "grace": grace.as_secs()}));
-            }
-            let deadline = Instant::now() + patience;
-            while group.iter().any(|index| self.agents[*index].is_some()) && Instant::now() < deadline {
-                let _ = self.step(deadline, &mut |_, _| None::<()>);
-            }
+        if self.agents[0].is_some() {
+            // Whatever it answers, the next request is harder.
+            let _ = self.ask(0, json!({"op": "end", "process": "vllm", "grace": grace.as_secs()}), patience);
+        }
+        for index in 0..self.agents.len() {
+            self.send(index, &json!({"op": "stop", "id": 0, "grace": grace.as_secs()}));
+        }
+        let deadline = Instant::now() + patience;
+        while self.agents.iter().any(Option::is_some) && Instant::now() < deadline {
+            let _ = self.step(deadline, &mut |_, _| None::<()>);
         }
         // An agent that went before it was told to may have left something.
         self.sweep_all()

@@ -21,7 +21,7 @@ pub struct Config {
     #[serde(default)]
     pub transport: Transport,
     /// The address at which vLLM listens.
-    #[serde(default = "default_host")]
+    #[serde(default = "default_host", deserialize_with = "ip_address")]
     pub host: IpAddr,
     /// The port at which vLLM listens.
     #[serde(default = "default_port", deserialize_with = "port")]
@@ -56,6 +56,7 @@ pub struct Node {
     #[serde(default)]
     pub local: bool,
     /// Its address on the data network.
+    #[serde(deserialize_with = "ip_address")]
     pub address: IpAddr,
     /// The interface that has the address; found by itself if not given.
     pub interface: Option<String>,
@@ -267,6 +268,9 @@ impl Config {
             if node.ssh.as_ref().is_some_and(|target| target.starts_with('-') || target.is_empty()) {
                 return refuse(span, format!("the ssh target of node `{}` is no host", node.name), "ssh = \"user@host\"");
             }
+        }
+        for entry in &self.nodes {
+            let (node, span) = (entry.get_ref(), entry.span());
             if node.address.is_unspecified() || (node.address.is_loopback() && self.nodes.len() > 1) {
                 return refuse(
                     span,
@@ -301,6 +305,12 @@ fn one() -> usize {
     1
 }
 
+fn ip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let refuse = |_| serde::de::Error::custom(format!("`{text}` is no IP address, expected one like 192.168.100.1"));
+    text.parse().map_err(refuse)
+}
+
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     let number = i64::deserialize(deserializer)?;
     let port = u16::try_from(number).ok().filter(|port| *port > 0);
@@ -318,4 +328,78 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Er
     let good = u64::try_from(number).ok().filter(|number| (1..=86_400).contains(number));
     good.map(Duration::from_secs)
         .ok_or_else(|| serde::de::Error::custom(format!("{number} is no time-out, expected 1 to 86400 seconds")))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TWO: &str = r#"
+        model = "/models/m"
+        [[nodes]]
+        name = "a"
+        local = true
+        address = "192.168.100.1"
+        [[nodes]]
+        name = "b"
+        ssh = "me@b"
+        address = "192.168.100.2"
+        ranks = 2
+    "#;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("c.toml"))
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let config = parse(TWO).unwrap();
+        assert_eq!((config.transport, config.port, config.world()), (Transport::Auto, 8000, 3));
+        assert_eq!(config.host, IpAddr::from([0, 0, 0, 0]));
+        assert_eq!(config.head().name, "a");
+        assert_eq!(config.timeouts, Timeouts::default());
+        assert_eq!(config.python_of(config.nodes[1].get_ref()), "python3");
+    }
+
+    #[test]
+    fn a_nodes_python_wins_over_the_clusters() {
+        let text = format!("python = \"/all\"\n{TWO}python = \"/own\"\n");
+        let config = parse(&text).unwrap();
+        let python = |index: usize| config.python_of(config.nodes[index].get_ref());
+        assert_eq!((python(0), python(1)), ("/all".to_owned(), "/own".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "(?s).{0,400}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn no_damage_to_a_good_file_makes_the_reader_panic(at in 0..TWO.len(), length in 0usize..40, with in "(?s).{0,8}") {
+            let mut text = TWO.to_owned();
+            text.replace_range(at..(at + length).min(TWO.len()), &with);
+            if let Err(error) = parse(&text) {
+                prop_assert!(error.to_string().starts_with("c.toml:"), "{}", error);
+            }
+        }
+
+        #[test]
+        fn every_unknown_key_is_refused_by_name_and_line(key in "[a-z]{3,12}", lines in 0usize..9) {
+            prop_assume!(parse(&format!("{key} = 1\n{TWO}")).is_err_and(|e| matches!(e, ConfigError::UnknownKey { .. })));
+            let text = format!("{}{key} = 1\n{TWO}", "\n".repeat(lines));
+            let error = parse(&text).unwrap_err().to_string();
+            prop_assert_eq!(error, format!("c.toml:{}:1: unknown key `{key}`", lines + 1));
+        }
+
+        #[test]
+        fn ports_and_rank_counts_have_their_range(port: i64, ranks in -5i64..200) {
+            let good = parse(&format!("port = {port}\n{TWO}")).is_ok();
+            prop_assert_eq!(good, (1..=65535).contains(&port));
+            let good = parse(&TWO.replace("ranks = 2", &format!("ranks = {ranks}"))).is_ok();
+            prop_assert_eq!(good, (1..=64).contains(&ranks));
+        }
+    }
 }

@@ -31,7 +31,7 @@ impl ConfigError {
     pub fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {
         let place = place(path, text, error.span().unwrap_or_default());
         // serde's wording of an unknown key: unknown field `a`, expected one of `b`, `c`
-        let message = error.message().lines().next().unwrap_or_default().to_owned();
+        let message = error.message().lines().next().unwrap_or_default().replace("expected i64", "expected a whole number");
         let mut quoted = message.split('`').skip(1).step_by(2);
         match quoted.next().filter(|_| message.starts_with("unknown field")) {
             Some(key) => {

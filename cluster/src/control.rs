@@ -40,8 +40,11 @@ pub fn detach(folder: &Folder) -> Result<(), ClusterError> {
         return Ok(());
     }
     let _ = child.wait();
-    let cause = shown.split("error[").nth(1).map_or("it left no message".to_owned(), |text| format!("error[{text}"));
-    Err(ClusterError::DetachedEnded { log: log.display().to_string(), cause: Said(cause.trim().to_owned()) })
+    let lines = shown.lines().skip_while(|line| !line.starts_with("error["));
+    let message = lines.enumerate().take_while(|(index, line)| *index == 0 || line.starts_with("  "));
+    let message = message.map(|(_, line)| line).collect::<Vec<_>>().join("\n  ");
+    let cause = if message.is_empty() { "it left no message".to_owned() } else { message };
+    Err(ClusterError::DetachedEnded { log: log.display().to_string(), cause: Said(cause) })
 }
 
 /// Shows the progress of the launch in the background until it is ready or has ended; what it printed.

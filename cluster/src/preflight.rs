@@ -101,7 +101,7 @@ fn judge(config: &Config, node: &Node, checked: &Checked, with_model: bool) -> R
     if free < needed {
         return Err(ClusterError::ShmFull { node: name, free_mib: free >> 20, needed_mib: needed >> 20 });
     }
-    let ports = checked.ports.get(..3).and_then(|ports| ports.try_into().ok()).ok_or_else(|| ClusterError::Agent {
+    let ports = checked.ports.iter().map(u16::to_string).collect::<Vec<_>>().try_into().map_err(|_| ClusterError::Agent {
         node: name,
         what: "check".to_owned(),
         cause: "no free ports".to_owned(),

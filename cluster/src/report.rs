@@ -6,9 +6,9 @@ use comfy_table::{Table, presets};
 
 use crate::state::{RankState, State};
 
-/// How many ranks reported a communicator of all `world` ranks.
+/// How many ranks reported collectives of all `world` ranks.
 pub fn tensor_parallel_ranks(ranks: &[RankState], world: usize) -> usize {
-    let whole = ranks.iter().filter(|rank| rank.alive && rank.world == world as u64);
+    let whole = ranks.iter().filter(|rank| rank.alive && rank.world == world as u64 && rank.operations > 0);
     whole.map(|rank| (&rank.node, rank.pid)).collect::<BTreeSet<_>>().len()
 }
 

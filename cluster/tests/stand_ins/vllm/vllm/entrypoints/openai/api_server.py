@@ -1,0 +1,68 @@
+"""Stands in for vLLM's server: one process per rank that writes halo's statistics, and a small HTTP API."""
+
+import argparse
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+
+RANK = """
+import json, os, sys, time
+rank, world = int(sys.argv[1]), int(sys.argv[2])
+path = os.environ["HALO_STATS_FILE"].replace("{name}", "tp:0").replace("{rank}", str(rank))
+path = path.replace("{pid}", str(os.getpid()))
+links = [{"peer": 1 - rank, "host": "here", "transport": os.environ["HALO_TRANSPORT"]}]
+operations = [{"operation": "all_reduce", "count": 9, "bytes": 4608}]
+with open(path + ".new", "w") as file:
+    json.dump({"name": "tp:0", "rank": rank, "world": world, "links": links, "operations": operations}, file)
+os.rename(path + ".new", path)
+time.sleep(600)
+"""
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--model")
+parser.add_argument("--host")
+parser.add_argument("--port", type=int)
+parser.add_argument("--tensor-parallel-size", type=int)
+options, _ = parser.parse_known_args()
+mode = os.environ.get("STAND_IN", "")
+if mode == "vllm-fails":
+    print("RuntimeError: no memory for the model")
+    sys.exit(3)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def answer(self, status, body):
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def do_GET(self):
+        if self.path == "/health":
+            self.answer(503 if mode == "never-ready" else 200, {})
+        else:
+            self.answer(200, {"data": [{"id": options.model}]})
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if mode == "first-token-fails":
+            self.answer(500, {"error": "the engine is broken"})
+        else:
+            self.answer(200, {"choices": [{"text": " world"}]})
+
+
+def watch(rank):
+    rank.wait()
+    os._exit(1)
+
+
+if mode != "no-halo":
+    world = options.tensor_parallel_size
+    for number in range(world):
+        rank = subprocess.Popen([sys.executable, "-c", RANK, str(number), str(world)], start_new_session=True)
+        threading.Thread(target=watch, args=(rank,), daemon=True).start()
+http.server.ThreadingHTTPServer((options.host, options.port), Handler).serve_forever()

@@ -1,0 +1,169 @@
+//! Real launches on real (namespace) hosts: what the tests in `tests/` share.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use halo_hosts::Hosts;
+use serde_json::{Value, json};
+
+/// One launch at a time: each fills a small machine.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static LAUNCH: Mutex<()> = Mutex::new(());
+    LAUNCH.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("this crate lies in the workspace")
+}
+
+/// The Python environment of the checkout, with vLLM, Ray and halo.
+pub fn python() -> PathBuf {
+    let python = workspace().join(".venv/bin/python");
+    assert!(python.exists(), "{} is missing: run `make setup` first", python.display());
+    python
+}
+
+/// The launcher, built from this checkout.
+fn launcher() -> PathBuf {
+    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "halo-cluster"]).status();
+    assert!(built.is_ok_and(|status| status.success()), "halo-cluster does not build");
+    // target/debug/deps/this-test
+    let here = std::env::current_exe().expect("a running test has a path");
+    here.ancestors().nth(2).expect("tests lie in deps/").join("halo-cluster")
+}
+
+/// A launcher with its own state, and the tiny model.
+pub struct Rig {
+    launcher: PathBuf,
+    /// Outside /tmp, of which every host has its own.
+    folder: tempfile::TempDir,
+}
+
+impl Default for Rig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Rig {
+    /// Makes the model.
+    pub fn new() -> Self {
+        let place = workspace().join("target/tmp");
+        std::fs::create_dir_all(&place).expect("target/tmp can be made");
+        let folder = tempfile::tempdir_in(place).expect("target/tmp is writable");
+        let rig = Self { launcher: launcher(), folder };
+        let made = Command::new(python()).args(["-m", "halo.tiny_model"]).arg(rig.model()).output();
+        let made = made.expect("the environment's Python runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        rig
+    }
+
+    /// The model's folder.
+    pub fn model(&self) -> PathBuf {
+        self.folder.path().join("model")
+    }
+
+    /// A configuration with one rank on each of the first `nodes` hosts, over tcp.
+    pub fn config(&self, hosts: &Hosts, nodes: usize) -> PathBuf {
+        let mut text = format!("model = {:?}\ntransport = \"tcp\"\npython = {:?}\n", self.model(), python());
+        for number in 1..=nodes {
+            let host = hosts.host(number);
+            text += &format!("[[nodes]]\nname = \"{0}\"\nssh = \"{0}\"\naddress = \"{1}\"\n", host.name, host.address);
+        }
+        text += &format!("[ssh]\noptions = [\"-F\", {:?}]\n", hosts.ssh_config());
+        // In bfloat16, two ranks round their halves before the sum and one rank does not: where two tokens are almost
+        // equally likely, a greedy choice may then differ by rounding alone. In float32 it does not.
+        text += "[vllm]\nargs = [\"--enforce-eager\", \"--max-model-len\", \"2048\", \"--dtype\", \"float32\"]\n";
+        text += "[env]\nVLLM_CPU_KVCACHE_SPACE = \"1\"\n";
+        let path = self.folder.path().join(format!("{nodes}.toml"));
+        std::fs::write(&path, text).expect("the folder is writable");
+        path
+    }
+
+    /// A command of the launcher.
+    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.launcher);
+        command.args(arguments).env("XDG_STATE_HOME", self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command of the launcher, which must succeed.
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
+        let output = self.command(arguments).output().expect("halo-cluster starts");
+        assert!(output.status.success(), "{}", self.explain(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What a failed command printed, and the ends of the logs.
+    pub fn explain(&self, output: &Output) -> String {
+        let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let logs = std::fs::read_dir(self.folder.path().join("halo-cluster/logs"));
+        for log in logs.into_iter().flatten().flatten() {
+            let content = std::fs::read_to_string(log.path()).unwrap_or_default();
+            let lines: Vec<_> = content.lines().collect();
+            text += &format!("\n--- {}\n{}", log.path().display(), lines[lines.len().saturating_sub(25)..].join("\n"));
+        }
+        text
+    }
+
+    /// `status --json`, the part about the launch.
+    pub fn status(&self) -> Value {
+        let text = self.run(["status", "--json"]);
+        serde_json::from_str::<Value>(&text).expect("status --json is JSON")["launch"].clone()
+    }
+
+    /// Starts `launch` in the foreground and waits until it serves.
+    pub fn serve(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("halo-cluster starts");
+        let mut output = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut text = String::new();
+        while !text.contains("Stop: Ctrl-C") {
+            if output.read_line(&mut text).expect("its output is text") == 0 {
+                let output = child.wait_with_output().expect("it can be waited for");
+                panic!("{text}{}", self.explain(&output));
+            }
+        }
+        child
+    }
+
+    /// The tokens that the served model chooses greedily.
+    pub fn tokens(&self, endpoint: &str, prompt: &str) -> Vec<u64> {
+        let body = json!({"model": self.model(), "prompt": prompt, "max_tokens": 32, "temperature": 0,
+            "ignore_eos": true, "return_token_ids": true});
+        let (status, text) = post(endpoint, &body);
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).expect("the answer is JSON");
+        let tokens = answer["choices"][0]["token_ids"].as_array().cloned().unwrap_or_default();
+        tokens.iter().filter_map(Value::as_u64).collect()
+    }
+}
+
+/// Opens a completion request at `http://host:port`.
+pub fn request(endpoint: &str, body: &Value) -> TcpStream {
+    let address = endpoint.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).expect("the endpoint listens");
+    // A hang guard: an answer that never comes fails the test instead of stopping it.
+    stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a deadline can be set");
+    let body = body.to_string();
+    write!(
+        stream,
+        "POST /v1/completions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("the server reads");
+    stream
+}
+
+/// Status and body of a completion request.
+pub fn post(endpoint: &str, body: &Value) -> (u16, String) {
+    let mut text = String::new();
+    request(endpoint, body).read_to_string(&mut text).expect("an answer arrives");
+    let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_default();
+    (status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+}

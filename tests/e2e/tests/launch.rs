@@ -1,0 +1,118 @@
+//! A model served by two hosts through halo, launched over ssh, and what happens when a part of it dies.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::Instant;
+
+use halo_e2e::{Rig, alone, request};
+use halo_hosts::Hosts;
+use serde_json::{Value, json};
+
+const PROMPTS: [&str; 3] = ["the quick brown fox", "hello world from", "a tiny random model"];
+
+/// Processes on all hosts besides their sshd.
+fn left(hosts: &Hosts) -> Vec<(u32, String)> {
+    (1..=hosts.count()).flat_map(|number| hosts.processes(number).unwrap()).collect()
+}
+
+fn rank(state: &Value, rank: u64) -> Value {
+    let ranks = state["ranks"].as_array().unwrap();
+    ranks.iter().find(|entry| entry["rank"] == rank).unwrap_or_else(|| panic!("no rank {rank}: {state}")).clone()
+}
+
+#[test]
+#[ignore = "needs root and the Python environment: launches real Ray and vLLM on two namespace hosts"]
+fn two_hosts_over_tcp_complete_exactly_as_one_rank_does() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    let mut completions = Vec::new();
+    for nodes in [2, 1] {
+        let config = rig.config(&hosts, nodes);
+        rig.run(["launch", "--detach", config.to_str().unwrap()]);
+        let state = rig.status();
+        let endpoint = state["endpoint"].as_str().unwrap();
+        completions.push(PROMPTS.map(|prompt| rig.tokens(endpoint, prompt)));
+        if nodes == 2 {
+            for number in [1, 2] {
+                let rank = rank(&state, number as u64 - 1);
+                assert_eq!(rank["node"], *hosts.host(number).name);
+                assert_eq!(rank["transports"], json!(["tcp"]));
+                assert!(rank["operations"].as_u64().unwrap() > 0, "{rank}");
+            }
+        }
+        rig.run(["stop"]);
+        assert_eq!(left(&hosts), []);
+    }
+    assert!(completions[0].iter().all(|tokens| tokens.len() == 32), "{completions:?}");
+    assert_eq!(completions[0], completions[1]);
+}
+
+#[test]
+#[ignore = "needs root and the Python environment: launches real Ray and vLLM on two namespace hosts"]
+fn a_worker_killed_in_mid_request_fails_the_request_and_is_named() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    let config = rig.config(&hosts, 2);
+    let launch = rig.serve(&["launch", config.to_str().unwrap()]);
+    let state = rig.status();
+    let endpoint = state["endpoint"].as_str().unwrap();
+
+    let body = json!({"model": rig.model(), "prompt": PROMPTS[0], "max_tokens": 1500, "ignore_eos": true, "stream": true});
+    let mut answer = BufReader::new(request(endpoint, &body));
+    let mut text = String::new();
+    while !text.contains("data: ") {
+        assert_ne!(answer.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    let pid = rank(&state, 1)["pid"].to_string();
+    let killed = Instant::now();
+    assert!(hosts.exec(2, ["kill", "-9", &pid]).unwrap().status.success());
+
+    // The client: the stream ends with an error or breaks off; it is not left waiting, and not told that all is well.
+    let ended = answer.read_to_string(&mut text);
+    println!("the client knew after {:.1} s: {}", killed.elapsed().as_secs_f64(), text.lines().last().unwrap_or_default());
+    assert!(ended.is_err() || text.contains("\"error\"") || !text.contains("[DONE]"), "{text}");
+
+    // The launcher: names the node and ends.
+    let mut errors = BufReader::new(launch.stderr.unwrap());
+    let mut said = String::new();
+    while !said.contains("error[HALO-E0641]") {
+        assert_ne!(errors.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    println!("the launcher had said so after {:.1} s", killed.elapsed().as_secs_f64());
+    assert!(said.contains(&format!("rank 1 (tp:0) on node {} ended", hosts.host(2).name)), "{said}");
+    errors.read_to_string(&mut said).unwrap();
+    println!("all was stopped after {:.1} s", killed.elapsed().as_secs_f64());
+    assert_eq!(rig.status()["phase"], "failed");
+    assert_eq!(left(&hosts), []);
+}
+
+#[test]
+#[ignore = "needs the Python environment: launches real Ray and vLLM on this machine"]
+fn local_serves_over_shared_memory() {
+    let _alone = alone();
+    let rig = Rig::new();
+    let python = halo_e2e::python();
+    rig.run(["launch", "--local", "--detach", "--port", "18000", "--python", python.to_str().unwrap()]);
+    let state = rig.status();
+    for number in [0, 1] {
+        let rank = rank(&state, number);
+        assert_eq!(rank["transports"], json!(["shm"]));
+        assert!(rank["operations"].as_u64().unwrap() > 0, "{rank}");
+    }
+    rig.run(["stop"]);
+}
+
+#[test]
+#[ignore = "needs root and the Python environment: logs in to a namespace host with a key that it does not know"]
+fn a_wrong_key_is_a_refused_login() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    let config = rig.config(&hosts, 2);
+    // The hosts accept no key any more.
+    std::fs::write(hosts.folder().join("user_key.pub"), "").unwrap();
+    let output = rig.command(["launch", config.to_str().unwrap()]).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("error[HALO-E0612]: node "), "{errors}");
+    assert!(errors.contains("refused the ssh login"), "{errors}");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(left(&hosts), []);
+}
