@@ -114,7 +114,8 @@ impl Communicator {
         let operation = self.begin(Kind::AllReduce, dtype, Some(op), None, bytes)?;
         let (rank, world, tag) = (self.rank(), self.world(), operation.tag());
         if world == 1 {
-            return self.alone(operation, input, output);
+            self.alone(&operation, input, output);
+            return Ok(());
         }
         let start = Instant::now();
         if world == 2 || bytes <= ONE_SHOT_BYTES {
@@ -173,7 +174,8 @@ impl Communicator {
         same_size(NAME, "input", input.len(), world * block, "world times the output")?;
         let operation = self.begin(Kind::ReduceScatter, dtype, Some(op), None, block)?;
         if world == 1 {
-            return self.alone(operation, Some(input), output);
+            self.alone(&operation, Some(input), output);
+            return Ok(());
         }
         let start = Instant::now();
         let part = |rank: usize| rank * block..(rank + 1) * block;
@@ -337,13 +339,12 @@ impl Communicator {
     }
 
     /// The reduction of a world of one is its input.
-    fn alone(&mut self, operation: Operation, input: Option<&[u8]>, output: &mut [u8]) -> Result<(), Error> {
+    fn alone(&self, operation: &Operation, input: Option<&[u8]>, output: &mut [u8]) {
         let start = Instant::now();
         if let Some(input) = input {
             output.copy_from_slice(input);
         }
-        self.finish(&operation, start);
-        Ok(())
+        self.finish(operation, start);
     }
 
     /// Runs a plan to its end, its failure or its deadline.

@@ -61,9 +61,8 @@ impl Expectation {
                 let block = elements / self.world;
                 of(index / block, index % block)
             }
-            Kind::Broadcast => of(0, index),
-            // What comes back to rank 0 is its own, and rank 1 has it from rank 0.
-            Kind::SendRecv | Kind::Barrier => of(0, index),
+            // With send/recv, what comes back to rank 0 is its own, and rank 1 has it from rank 0.
+            Kind::Broadcast | Kind::SendRecv | Kind::Barrier => of(0, index),
         }
     }
 

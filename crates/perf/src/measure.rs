@@ -24,7 +24,7 @@ pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Erro
     let sizes = sizes(kind, choices.dtype, world, options)?;
 
     let mut communicator = Communicator::connect(&config)?;
-    let mut report = (rank == 0).then(|| Report::begin(Header::new(kind, &choices, &communicator)));
+    let mut report = (rank == 0).then(|| Report::begin(Header::new(kind, choices, &communicator)));
     let bar = progress(rank, sizes.len() as u64);
     let mut wrong = 0;
     for size in sizes {

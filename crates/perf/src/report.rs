@@ -30,7 +30,7 @@ struct Link {
 }
 
 impl Header {
-    pub(crate) fn new(kind: Kind, choices: &Choices, communicator: &Communicator) -> Self {
+    pub(crate) fn new(kind: Kind, choices: Choices, communicator: &Communicator) -> Self {
         let link = |link: &halo_ccl::LinkInfo| Link {
             peer: link.peer,
             host: link.host.clone(),

@@ -100,28 +100,29 @@ impl Rig {
             machines.push(Machine::start(self, &image, shared.path(), index, count, command.as_ref(), &lines)?);
         }
         drop(lines);
-        let mut outputs = vec![String::new(); machines.len()];
-        let timed_out = !self.watch(&mut machines, &arrivals, &mut outputs);
+        let mut heard = Heard { outputs: vec![String::new(); machines.len()], timeline: Vec::new() };
+        let timed_out = !self.watch(&mut machines, &arrivals, &mut heard);
         machines.iter_mut().for_each(Machine::stop);
         // The readers have ended; what they still had to say is here.
         for line in arrivals.try_iter() {
-            self.take(&line, &mut outputs);
+            self.take(line, &mut heard);
         }
+        let Heard { outputs, timeline } = heard;
         let vms = machines.iter().zip(outputs).map(|(machine, output)| VmOutcome {
             status: machine.status(),
             output,
             console: machine.console(),
             kernel_complaints: machine.kernel_complaints(),
         });
-        Ok(Outcome { vms: vms.collect(), timed_out })
+        Ok(Outcome { vms: vms.collect(), timed_out, timeline })
     }
 
     /// Takes in lines until all machines have ended; false when the time is up first.
-    fn watch(&self, machines: &mut [Machine], arrivals: &mpsc::Receiver<Line>, outputs: &mut [String]) -> bool {
+    fn watch(&self, machines: &mut [Machine], arrivals: &mpsc::Receiver<Line>, heard: &mut Heard) -> bool {
         let deadline = Instant::now() + self.timeout;
         while Instant::now() < deadline {
             if let Ok(line) = arrivals.recv_timeout(LOOK) {
-                self.take(&line, outputs);
+                self.take(line, heard);
             } else if machines.iter_mut().all(Machine::ended) {
                 return true;
             } else {
@@ -132,13 +133,21 @@ impl Rig {
         false
     }
 
-    fn take(&self, line: &Line, outputs: &mut [String]) {
+    fn take(&self, line: Line, heard: &mut Heard) {
         if self.echo {
             println!("[{}] {}", line.machine, line.text);
         }
-        outputs[line.machine] += &line.text;
-        outputs[line.machine].push('\n');
+        let output = &mut heard.outputs[line.machine];
+        output.push_str(&line.text);
+        output.push('\n');
+        heard.timeline.push((Instant::now(), line.machine, line.text));
     }
+}
+
+/// What has been heard of the machines so far.
+struct Heard {
+    outputs: Vec<String>,
+    timeline: Vec<(Instant, usize, String)>,
 }
 
 /// What became of a run.
@@ -148,6 +157,8 @@ pub struct Outcome {
     pub vms: Vec<VmOutcome>,
     /// Whether the time was up before all had ended.
     pub timed_out: bool,
+    /// Every line as it came: when, from which machine.
+    pub timeline: Vec<(Instant, usize, String)>,
 }
 
 /// What became of one machine.
@@ -164,6 +175,12 @@ pub struct VmOutcome {
 }
 
 impl Outcome {
+    /// When a machine first printed a line with these words.
+    pub fn when(&self, machine: usize, words: &str) -> Option<Instant> {
+        let found = self.timeline.iter().find(|(_, from, text)| *from == machine && text.contains(words));
+        found.map(|(when, ..)| *when)
+    }
+
     /// Whether every command ended with status 0 on a kernel that is well.
     pub fn succeeded(&self) -> bool {
         !self.timed_out && self.vms.iter().all(|vm| vm.status == Some(0) && vm.kernel_complaints.is_empty())

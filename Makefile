@@ -1,0 +1,74 @@
+# Two commands on a fresh machine: `make demo` serves a tiny model on two ranks, `make test` runs every test.
+# One target a job; `make help` lists them.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(CURDIR)/$(VENV)/bin/python
+CARGO  := PATH="$$PATH:$$HOME/.cargo/bin" cargo
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Nothing that is run here reports home or looks for models elsewhere.
+export HF_HUB_OFFLINE = 1
+export VLLM_NO_USAGE_STATS = 1
+export DO_NOT_TRACK = 1
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: help demo test test-rust test-python test-hosts test-soft-roce test-e2e lint bench build python setup setup-test \
+        bindings clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+demo: setup build python ## serve a tiny model on two ranks of this machine and check every collective
+	@target/release/halo-cluster launch --local --detach --python $(PY)
+	@$(PY) -m halo.demo --status "$(CURDIR)/target/release/halo-cluster status --json"; \
+	  status=$$?; target/release/halo-cluster stop; exit $$status
+
+test: setup-test build python test-rust test-python test-hosts test-soft-roce test-e2e ## run every test
+
+test-rust: ## unit, property and integration tests
+	$(CARGO) test --workspace --exclude halo-soft-roce --exclude halo-hosts --exclude halo-e2e
+
+test-python: ## the Python package, with real torch
+	$(PY) -m pytest -q python/tests
+
+test-hosts: ## network namespaces as hosts, with sshd (root)
+	$(CARGO) test -p halo-hosts -- --include-ignored
+
+test-soft-roce: ## real verbs, in virtual machines with Soft-RoCE
+	$(CARGO) test -p halo-soft-roce -- --nocapture
+
+test-e2e: ## vLLM and Ray on two hosts and on one (root)
+	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1
+
+lint: setup ## formatting, clippy, dependency rules, ruff
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny check bans licenses sources
+	$(PY) -m ruff check python
+	$(PY) -m ruff format --check python
+
+bench: build ## collectives on this machine, over shm and tcp
+	target/release/halo-perf all-reduce --transport shm --max 64M --factor 8
+	target/release/halo-perf all-reduce --transport tcp --max 64M --factor 8
+
+build: ## the programs, optimised
+	$(CARGO) build --release -p halo-perf -p halo-cluster
+
+python: build ## the Python package, into .venv
+	cd python && PATH="$$PATH:$$HOME/.cargo/bin" VIRTUAL_ENV=$(CURDIR)/$(VENV) $(PY) -m maturin develop --release --quiet
+
+setup: ## what `make demo` needs
+	@scripts/install-packages demo
+	@$(PYTHON) python/env/setup.py --venv $(VENV)
+
+setup-test: ## what `make test` needs
+	@scripts/install-packages test
+	@$(PYTHON) python/env/setup.py --venv $(VENV)
+
+bindings: ## write crates/verbs/src/sys.rs anew (libibverbs-dev and libclang are needed)
+	cd crates/verbs/bindings && CARGO_TARGET_DIR=$(CURDIR)/target/bindings PATH="$$PATH:$$HOME/.cargo/bin" cargo run --quiet
+	rm -f crates/verbs/bindings/Cargo.lock
+
+clean: ## everything that was built or fetched
+	rm -rf target .venv .cache

@@ -1,0 +1,98 @@
+"""What a user is told when something goes wrong: the class, the code, both sides by name, and no hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import halo
+import numpy
+import pytest
+import torch
+
+
+def codes(results):
+    assert all(kind == "halo" for kind, _ in results), results
+    return [error[1] for _, error in results]
+
+
+def reduce_by_rank(communicator):
+    communicator.all_reduce(torch.ones(4 * (communicator.rank + 1)))
+
+
+def test_sizes_that_differ_are_named_on_both_sides(ranks):
+    results = ranks(reduce_by_rank)
+    assert "HALO-E0301" in codes(results)
+    assert all("4 x f32" in error[2] and "8 x f32" in error[2] for _, error in results), results
+
+
+def die_on_rank_one(communicator):
+    communicator.barrier()
+    if communicator.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    communicator.all_reduce(torch.ones(1 << 20))
+
+
+@pytest.mark.parametrize("transport", ["shm", "tcp"])
+def test_a_killed_rank_is_named_by_the_other(ranks, transport):
+    (kind, error), (other, _) = ranks(die_on_rank_one, transport=transport)
+    assert (kind, other) == ("halo", "died")
+    assert error[0] == "PeerLostError" and error[3] == 1 and "rank 1" in error[2], error
+
+
+def nothing(communicator):
+    return None
+
+
+def test_rdma_without_a_device_is_an_error_and_not_another_transport(ranks):
+    results = ranks(nothing, transport="rdma")
+    assert set(codes(results)) <= {"HALO-E0215", "HALO-E0221"}
+    assert any("rdma" in error[2] for _, error in results)
+
+
+def test_different_transports_are_a_disagreement(ranks):
+    results = ranks(nothing, each=lambda rank: {"transport": ["shm", "tcp"][rank]})
+    assert "HALO-E0208" in codes(results)
+
+
+def test_an_unknown_transport_is_refused_with_the_known_ones():
+    with pytest.raises(halo.UsageError) as caught:
+        halo.Communicator(0, 1, transport="roce")
+    assert caught.value.code == "HALO-E0201" and "rdma" in caught.value.help
+
+
+def test_an_unreachable_rendezvous_is_named_within_the_timeout():
+    with pytest.raises(halo.ConnectError) as caught:
+        halo.Communicator(1, 2, rendezvous="127.0.0.1:9", timeout=0.3)
+    assert caught.value.code == "HALO-E0205" and "127.0.0.1:9" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("buffer", "words"),
+    [
+        (torch.ones(4, 4).t(), "not contiguous"),
+        (numpy.ones((4, 4), dtype=numpy.float32)[:, 1], "not contiguous"),
+        (torch.ones(4, dtype=torch.int32), "cannot be reduced"),
+        (b"1234", "read-only"),
+        ([1.0, 2.0], "no buffer"),
+    ],
+)
+def test_buffers_that_cannot_be_used_are_refused_and_harm_nothing(buffer, words):
+    with halo.Communicator(0, 1) as communicator:
+        with pytest.raises(halo.UsageError, match=words):
+            communicator.all_reduce(buffer)
+        communicator.all_reduce(torch.ones(4))
+
+
+def test_a_closed_communicator_says_so():
+    communicator = halo.Communicator(0, 1)
+    communicator.close()
+    communicator.close()
+    with pytest.raises(halo.HaloError) as caught:
+        communicator.barrier()
+    assert caught.value.code == "HALO-E0225"
+
+
+def test_a_rank_outside_the_world_is_refused():
+    with pytest.raises(halo.UsageError, match="rank"):
+        halo.Communicator(2, 2)

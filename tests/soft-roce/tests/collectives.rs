@@ -1,0 +1,108 @@
+//! halo over real verbs, between two virtual machines.
+
+use std::time::Duration;
+
+use halo_soft_roce::{Outcome, Rig};
+
+/// `halo-perf` as `make build` leaves it, for the guests, which see this machine's files.
+fn halo_perf() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/halo-perf");
+    assert!(std::path::Path::new(path).exists(), "{path} is not there: run `make build` first");
+    path.to_owned()
+}
+
+fn rig() -> Rig {
+    Rig::new().timeout(Duration::from_secs(300)).env("HALO_KEY", "a key for this test").echo(true)
+}
+
+fn explain(outcome: &Outcome) -> String {
+    let mut text = format!("timed out: {}\n", outcome.timed_out);
+    for (index, vm) in outcome.vms.iter().enumerate() {
+        text += &format!(
+            "machine {index}: status {:?}, kernel {:?}\n{}\nconsole:\n{}\n",
+            vm.status, vm.kernel_complaints, vm.output, vm.console
+        );
+    }
+    text
+}
+
+/// Arguments of one rank per machine.
+fn rank(collective: &str, more: &str) -> String {
+    let program = halo_perf();
+    format!("{program} {collective} --rank $RANK --world 2 --rendezvous 192.168.100.1:29510 {more}")
+}
+
+#[test]
+fn all_reduce_and_all_gather_over_rdma_have_no_wrong_element_from_0_bytes_to_8_mib() {
+    let sizes = "--transport rdma --dtype bf16 --min 0 --max 8M --factor 4 --check --warmup 1 --iterations 3";
+    let command = format!(
+        "set -e; {} devices; {}; {}",
+        halo_perf(),
+        rank("all-reduce", sizes),
+        rank("all-gather", sizes)
+    );
+    let outcome = rig().run(&[&command; 2]).unwrap();
+    assert!(outcome.succeeded(), "{}", explain(&outcome));
+    let printed = &outcome.vms[0].output;
+    assert_eq!(printed.matches("rank 0 to rank 1 on vm1: rdma (rxe0 port 1 GID 1").count(), 2, "{printed}");
+    assert!(printed.contains("chosen for this address"), "{printed}");
+    // The table's rows begin with a size: 0 B and 2 B .. 8 MiB, then 0 B and 4 B .. 4 MiB.
+    let rows: Vec<Vec<&str>> = printed
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|row| row.len() == 10 && row[0].parse::<usize>().is_ok())
+        .collect();
+    assert!(rows.iter().any(|row| row[0] == "8388608"), "8 MiB was measured: {printed}");
+    assert_eq!(rows.iter().filter(|row| row[0] == "0").count(), 2, "{printed}");
+    assert!(rows.len() >= 24 && rows.iter().all(|row| row[7] == "0"), "no wrong element: {printed}");
+}
+
+#[test]
+fn a_killed_process_is_named_by_the_other_machine_within_5_seconds() {
+    let endless = rank("all-reduce", "--transport rdma --min 64K --max 64K --iterations 1000000");
+    // Machine 1 kills its rank once its statistics show that it is at work.
+    let victim = format!(
+        "export HALO_STATS_FILE=/tmp/statistics; {endless} & \
+         until grep -q all_reduce /tmp/statistics; do :; done 2>/dev/null; echo killing; kill -9 $!; wait $!; echo $?"
+    );
+    let outcome = rig().run(&[&format!("{endless}; echo status $?"), &victim]).unwrap();
+    let printed = &outcome.vms[0].output;
+    assert!(outcome.vms[1].output.contains("137"), "the rank was killed: {}", explain(&outcome));
+    assert!(printed.contains("error[HALO-E0219]: rank 1 (vm1) is lost"), "{}", explain(&outcome));
+    assert!(printed.contains("status 1"), "{}", explain(&outcome));
+    let (killed, told) = (outcome.when(1, "killing").unwrap(), outcome.when(0, "HALO-E0219").unwrap());
+    let took = told.saturating_duration_since(killed);
+    println!("the survivor named its peer after {took:.2?}");
+    assert!(took < Duration::from_secs(5), "named after {took:?}");
+}
+
+#[test]
+fn a_memlock_limit_too_low_is_named_with_its_remedy() {
+    let command = format!(
+        "ulimit -l 64; {}; echo status $?",
+        rank("all-reduce", "--transport rdma --min 8 --max 8")
+    );
+    // Root may pin without limit; anybody else may not.
+    let command = format!(
+        "chmod 666 /dev/infiniband/*; setpriv --reuid 1000 --regid 1000 --clear-groups bash -c {}",
+        quote(&command)
+    );
+    let outcome = rig().run(&[&command; 2]).unwrap();
+    let told = outcome.vms.iter().filter(|vm| vm.output.contains("HALO-E0107")).count();
+    assert!(told >= 1, "{}", explain(&outcome));
+    let words = outcome.vms.iter().map(|vm| vm.output.as_str()).collect::<String>();
+    assert!(words.contains("65536 bytes") && words.contains("ulimit -l unlimited"), "{words}");
+}
+
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[test]
+fn perftest_runs_between_the_machines() {
+    let server = "ib_write_lat -d rxe0 -x 1 -s 8 -n 200";
+    let client = "until ib_write_lat -d rxe0 -x 1 -s 8 -n 200 $PEER; do :; done";
+    let outcome = rig().run(&[server, client]).unwrap();
+    assert!(outcome.succeeded(), "{}", explain(&outcome));
+    assert!(outcome.vms[1].output.contains("t_typical"), "{}", explain(&outcome));
+}
