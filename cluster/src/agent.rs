@@ -108,9 +108,11 @@ impl Agent {
             .spawn()
             .map_err(|source| match &node.ssh {
                 Some(_) => ClusterError::Start { program: program.clone(), source },
-                None => {
-                    ClusterError::NoPython { node: node.name.clone(), python: program.clone(), cause: source.to_string() }
-                }
+                None => ClusterError::NoPython {
+                    node: node.name.clone(),
+                    python: program.clone(),
+                    cause: source.to_string(),
+                },
             })?;
         let errors = collect(child.stderr.take().expect("stderr is piped"));
         let output = BufReader::new(child.stdout.take().expect("stdout is piped"));
@@ -184,7 +186,9 @@ struct LogFiles {
 impl LogFiles {
     fn write(&mut self, process: &str, line: &str) {
         if !self.open.iter().any(|(name, _)| name == process) {
-            let Ok(file) = File::create(self.folder.join(format!("{}-{process}.log", self.node))) else { return };
+            let Ok(file) = File::create(self.folder.join(format!("{}-{process}.log", self.node))) else {
+                return;
+            };
             self.open.push((process.to_owned(), file));
         }
         if let Some((_, file)) = self.open.iter_mut().find(|(name, _)| name == process) {

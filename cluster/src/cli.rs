@@ -69,7 +69,7 @@ impl Launch {
     pub fn request(&self, folder: &Folder) -> Result<Request, ConfigError> {
         let mut config = match &self.config {
             Some(path) => Config::read(path)?,
-            None => Config::local(folder.tiny_model()),
+            None => Config::local(&folder.tiny_model()),
         };
         if let Some(model) = &self.model {
             *config.model.get_mut() = model.to_string_lossy().into_owned();

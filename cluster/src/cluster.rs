@@ -211,7 +211,8 @@ impl Cluster {
     }
 
     fn note_line(&mut self, index: usize, process: &str, line: &str) {
-        let speaks = |line: &str| line.contains("HALO-E") || (line.contains("Error") && !line.contains(" WARNING "));
+        let speaks =
+            |line: &str| line.contains("HALO-E") || (line.contains("Error") && !line.contains(" WARNING "));
         if line.trim().is_empty() {
             return;
         }
@@ -286,7 +287,7 @@ impl Cluster {
                 Err(_) => break,
             }
         }
-        self.silence(REASON - Duration::from_millis(500))
+        self.silence(REASON.mul_f64(0.8))
     }
 
     /// The connection to a node ended: before it ever spoke, ssh's words tell why.
@@ -300,7 +301,9 @@ impl Cluster {
         let has = |words: &[&str]| words.iter().any(|word| cause.contains(word));
         match entry.ssh.clone() {
             None => ClusterError::NoPython { node, python, cause },
-            Some(target) if has(&["Permission denied", "Host key verification failed", "Too many authentication"]) => {
+            Some(target)
+                if has(&["Permission denied", "Host key verification failed", "Too many authentication"]) =>
+            {
                 ClusterError::LoginRefused { node, target, cause }
             }
             Some(_) if has(&["not found", "No such file", "cannot execute", "Traceback", "SyntaxError"]) => {
@@ -312,7 +315,8 @@ impl Cluster {
 
     fn silence(&self, limit: Duration) -> Option<ClusterError> {
         let silent = |heard: &Option<Instant>| heard.is_some_and(|heard| heard.elapsed() > limit);
-        let index = (0..self.heard.len()).find(|index| self.agents[*index].is_some() && silent(&self.heard[*index]))?;
+        let index = (0..self.heard.len())
+            .find(|index| self.agents[*index].is_some() && silent(&self.heard[*index]))?;
         let cause = format!("no word from it for {} s", limit.as_secs());
         (!self.stopping).then(|| ClusterError::NodeLost { node: self.name(index), cause })
     }
@@ -362,7 +366,9 @@ impl Cluster {
     fn sweep(&mut self, index: usize) -> bool {
         self.stopping = true;
         self.heard[index] = None;
-        let Ok(agent) = Agent::start(&self.config, index, &self.launch, &self.logs, &self.sender) else { return false };
+        let Ok(agent) = Agent::start(&self.config, index, &self.launch, &self.logs, &self.sender) else {
+            return false;
+        };
         self.agents[index] = Some(agent);
         self.send(index, &json!({"op": "sweep", "id": 0}));
         let deadline = Instant::now() + self.config.timeouts.connect + Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
@@ -160,7 +160,8 @@ impl Config {
 
     /// Reads and checks `text`, which stands in `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
         config.check().map_err(|(span, message, help)| ConfigError::Invalid {
             place: crate::config_error::place(path, text, span),
             message,
@@ -170,7 +171,7 @@ impl Config {
     }
 
     /// What `launch --local` uses: this machine alone, two ranks, a model made on the spot.
-    pub fn local(model: PathBuf) -> Self {
+    pub fn local(model: &Path) -> Self {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         let node = Node {
             name: "local".to_owned(),
@@ -248,7 +249,11 @@ impl Config {
             }
             let earlier = || self.nodes().take(index);
             if earlier().any(|other| other.name == node.name) {
-                return refuse(span, format!("two nodes are called `{}`", node.name), "give every node its own name");
+                return refuse(
+                    span,
+                    format!("two nodes are called `{}`", node.name),
+                    "give every node its own name",
+                );
             }
             if earlier().any(|other| other.address == node.address) {
                 return refuse(
@@ -266,7 +271,11 @@ impl Config {
             }
             // ssh would take it for an option.
             if node.ssh.as_ref().is_some_and(|target| target.starts_with('-') || target.is_empty()) {
-                return refuse(span, format!("the ssh target of node `{}` is no host", node.name), "ssh = \"user@host\"");
+                return refuse(
+                    span,
+                    format!("the ssh target of node `{}` is no host", node.name),
+                    "ssh = \"user@host\"",
+                );
             }
         }
         for entry in &self.nodes {
@@ -307,14 +316,17 @@ fn one() -> usize {
 
 fn ip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let refuse = |_| serde::de::Error::custom(format!("`{text}` is no IP address, expected one like 192.168.100.1"));
+    let refuse =
+        |_| serde::de::Error::custom(format!("`{text}` is no IP address, expected one like 192.168.100.1"));
     text.parse().map_err(refuse)
 }
 
 fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     let number = i64::deserialize(deserializer)?;
     let port = u16::try_from(number).ok().filter(|port| *port > 0);
-    port.ok_or_else(|| serde::de::Error::custom(format!("{number} is no port, expected a number from 1 to 65535")))
+    port.ok_or_else(|| {
+        serde::de::Error::custom(format!("{number} is no port, expected a number from 1 to 65535"))
+    })
 }
 
 fn rank_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
@@ -326,8 +338,9 @@ fn rank_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Er
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let number = i64::deserialize(deserializer)?;
     let good = u64::try_from(number).ok().filter(|number| (1..=86_400).contains(number));
-    good.map(Duration::from_secs)
-        .ok_or_else(|| serde::de::Error::custom(format!("{number} is no time-out, expected 1 to 86400 seconds")))
+    good.map(Duration::from_secs).ok_or_else(|| {
+        serde::de::Error::custom(format!("{number} is no time-out, expected 1 to 86400 seconds"))
+    })
 }
 
 #[cfg(test)]

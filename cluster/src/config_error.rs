@@ -10,7 +10,10 @@ use thiserror::Error;
 #[derive(Debug, Error, Diagnostic)]
 pub enum ConfigError {
     #[error("the configuration {} cannot be read", path.display())]
-    #[diagnostic(code("HALO-E0601"), help("is the path right? `halo-cluster launch --local` needs no configuration"))]
+    #[diagnostic(
+        code("HALO-E0601"),
+        help("is the path right? `halo-cluster launch --local` needs no configuration")
+    )]
     Unreadable { path: PathBuf, source: std::io::Error },
 
     #[error("{place}: {message}")]
@@ -31,12 +34,19 @@ impl ConfigError {
     pub fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {
         let place = place(path, text, error.span().unwrap_or_default());
         // serde's wording of an unknown key: unknown field `a`, expected one of `b`, `c`
-        let message = error.message().lines().next().unwrap_or_default().replace("expected i64", "expected a whole number");
+        let message = error
+            .message()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .replace("expected i64", "expected a whole number");
         let mut quoted = message.split('`').skip(1).step_by(2);
         match quoted.next().filter(|_| message.starts_with("unknown field")) {
-            Some(key) => {
-                Self::UnknownKey { place, key: key.to_owned(), help: suggestion(key, &quoted.collect::<Vec<_>>()) }
-            }
+            Some(key) => Self::UnknownKey {
+                place,
+                key: key.to_owned(),
+                help: suggestion(key, &quoted.collect::<Vec<_>>()),
+            },
             None => Self::Malformed { place, message },
         }
     }

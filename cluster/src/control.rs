@@ -60,7 +60,9 @@ fn follow(
         let ready = folder.read().is_some_and(|state| state.pid == child.id() && state.phase == "ready");
         let before = shown.len();
         let _ = log.read_to_string(&mut shown);
-        for line in shown[before..].lines().filter(|line| line.starts_with("ok ") || line.starts_with("failed ")) {
+        for line in
+            shown[before..].lines().filter(|line| line.starts_with("ok ") || line.starts_with("failed "))
+        {
             eprintln!("{line}");
         }
         if ended || ready {
@@ -115,7 +117,7 @@ pub fn stop(folder: &Folder) -> Result<(), ClusterError> {
     let _lock = folder.lock()?;
     let config = match &state.config {
         Some(_) => Config::read(&folder.config())?,
-        None => Config::local(folder.tiny_model()),
+        None => Config::local(&folder.tiny_model()),
     };
     let mut cluster = Cluster::new(config, state.launch.clone(), folder.logs())?;
     let unclean = cluster.sweep_all();
@@ -159,7 +161,9 @@ pub fn logs(folder: &Folder, name: Option<&str>) -> Result<(), ClusterError> {
         .collect();
     present.sort();
     let Some(name) = name else {
-        present.iter().for_each(|log| println!("{log}"));
+        for log in present {
+            println!("{log}");
+        }
         return Ok(());
     };
     if !present.iter().any(|log| log == name) {

@@ -21,16 +21,24 @@ pub enum ClusterError {
     #[error("node {node} ({target}) refused the ssh login: {cause}")]
     #[diagnostic(
         code("HALO-E0612"),
-        help("halo-cluster needs a login without a password: ssh-copy-id {target}, and accept its host key once")
+        help(
+            "halo-cluster needs a login without a password: ssh-copy-id {target}, and accept its host key once"
+        )
     )]
     LoginRefused { node: String, target: String, cause: String },
 
     #[error("the Python interpreter `{python}` does not run on node {node}: {cause}")]
-    #[diagnostic(code("HALO-E0613"), help("set `python` to the interpreter of the environment that has vllm, ray and halo"))]
+    #[diagnostic(
+        code("HALO-E0613"),
+        help("set `python` to the interpreter of the environment that has vllm, ray and halo")
+    )]
     NoPython { node: String, python: String, cause: String },
 
     #[error("node {node} did not answer within {seconds} s ({what})")]
-    #[diagnostic(code("HALO-E0614"), help("is the machine overloaded or the network slow? `timeouts.connect` allows more"))]
+    #[diagnostic(
+        code("HALO-E0614"),
+        help("is the machine overloaded or the network slow? `timeouts.connect` allows more")
+    )]
     NoAnswer { node: String, what: String, seconds: u64 },
 
     #[error("the agent on node {node} failed at `{what}`: {cause}")]
@@ -45,24 +53,43 @@ pub enum ClusterError {
     #[diagnostic(code("HALO-E0622"), help("reinstall it there with the same Python: pip install ./python"))]
     HaloBroken { node: String, cause: String },
 
-    #[error("nodes have different versions of {module}: {first} has {first_version}, {other} has {other_version}")]
+    #[error(
+        "nodes have different versions of {module}: {first} has {first_version}, {other} has {other_version}"
+    )]
     #[diagnostic(code("HALO-E0623"), help("install the same version of {module} on every node"))]
-    VersionsDiffer { module: String, first: String, first_version: String, other: String, other_version: String },
+    VersionsDiffer {
+        module: String,
+        first: String,
+        first_version: String,
+        other: String,
+        other_version: String,
+    },
 
     #[error("node {node} has no model at {path}: no config.json there")]
     #[diagnostic(code("HALO-E0624"), help("copy the model's folder to that path on every node"))]
     ModelMissing { node: String, path: String },
 
     #[error("nodes {first} and {other} have different models at {path}")]
-    #[diagnostic(code("HALO-E0625"), help("copy the folder again: rsync -a --delete {path}/ {other}:{path}/"))]
+    #[diagnostic(
+        code("HALO-E0625"),
+        help("copy the folder again: rsync -a --delete {path}/ {other}:{path}/")
+    )]
     ModelsDiffer { first: String, other: String, path: String },
 
     #[error("port {port} cannot be used on node {node}: {cause}")]
-    #[diagnostic(code("HALO-E0626"), help("stop what listens there (ss -ltnp), or choose another: --port N, or `port` in the configuration"))]
+    #[diagnostic(
+        code("HALO-E0626"),
+        help(
+            "stop what listens there (ss -ltnp), or choose another: --port N, or `port` in the configuration"
+        )
+    )]
     PortTaken { node: String, port: u16, cause: String },
 
     #[error("node {node} does not have the address {address}; it has {present}")]
-    #[diagnostic(code("HALO-E0627"), help("correct `address` of that node, or bring its data interface up: ip -brief address"))]
+    #[diagnostic(
+        code("HALO-E0627"),
+        help("correct `address` of that node, or bring its data interface up: ip -brief address")
+    )]
     AddressAbsent { node: String, address: String, present: String },
 
     #[error("on node {node} the address {address} is not on interface {interface} but on {actual}")]
@@ -70,7 +97,10 @@ pub enum ClusterError {
     WrongInterface { node: String, address: String, interface: String, actual: String },
 
     #[error("/dev/shm of node {node} has {free_mib} MiB free, {needed_mib} MiB are needed")]
-    #[diagnostic(code("HALO-E0629"), help("remove old files there, or give the container more: --shm-size=8g"))]
+    #[diagnostic(
+        code("HALO-E0629"),
+        help("remove old files there, or give the container more: --shm-size=8g")
+    )]
     ShmFull { node: String, free_mib: u64, needed_mib: u64 },
 
     #[error("the tiny model could not be made: {cause}")]
@@ -82,11 +112,17 @@ pub enum ClusterError {
     ProcessEnded { node: String, process: String, status: String, last: String, log: String },
 
     #[error("Ray did not start on node {node} within {seconds} s")]
-    #[diagnostic(code("HALO-E0633"), help("its output is in {log}; a firewall between the data addresses is the usual reason"))]
+    #[diagnostic(
+        code("HALO-E0633"),
+        help("its output is in {log}; a firewall between the data addresses is the usual reason")
+    )]
     RayTimeout { node: String, seconds: u64, log: String },
 
     #[error("the model was not ready within {seconds} s")]
-    #[diagnostic(code("HALO-E0634"), help("vLLM's output is in {log}; large models need more: `timeouts.ready`"))]
+    #[diagnostic(
+        code("HALO-E0634"),
+        help("vLLM's output is in {log}; large models need more: `timeouts.ready`")
+    )]
     NotReady { seconds: u64, log: String },
 
     #[error("vLLM answered the first request with {status}: {text}")]
@@ -96,7 +132,9 @@ pub enum ClusterError {
     #[error("vLLM answers, but {reported} of {world} ranks use halo")]
     #[diagnostic(
         code("HALO-E0636"),
-        help("is the halo plugin loaded on every node? vLLM's output in {log} names the plugins it found (VLLM_PLUGINS may exclude it)")
+        help(
+            "is the halo plugin loaded on every node? vLLM's output in {log} names the plugins it found (VLLM_PLUGINS may exclude it)"
+        )
     )]
     HaloUnused { reported: usize, world: usize, log: String },
 
@@ -105,7 +143,10 @@ pub enum ClusterError {
     RankEnded { node: String, group: String, rank: u64, pid: u64, logs: String },
 
     #[error("node {node} is lost: {cause}")]
-    #[diagnostic(code("HALO-E0642"), help("is the machine up, and its ssh address reachable? Its processes stop by themselves"))]
+    #[diagnostic(
+        code("HALO-E0642"),
+        help("is the machine up, and its ssh address reachable? Its processes stop by themselves")
+    )]
     NodeLost { node: String, cause: String },
 
     #[error("interrupted")]
@@ -113,7 +154,10 @@ pub enum ClusterError {
     Interrupted,
 
     #[error("another launch is running (process {pid}, {config})")]
-    #[diagnostic(code("HALO-E0661"), help("stop it with `halo-cluster stop`; for two at once give each its own XDG_STATE_HOME"))]
+    #[diagnostic(
+        code("HALO-E0661"),
+        help("stop it with `halo-cluster stop`; for two at once give each its own XDG_STATE_HOME")
+    )]
     AlreadyRunning { pid: u32, config: String },
 
     #[error("the state folder {} cannot be used", path.display())]
@@ -121,12 +165,19 @@ pub enum ClusterError {
     StateFolder { path: PathBuf, source: std::io::Error },
 
     #[error("the launch (process {pid}) did not stop within {seconds} s")]
-    #[diagnostic(code("HALO-E0663"), help("its log is {log}; `kill -9 {pid}` and a second `halo-cluster stop` remove what is left"))]
+    #[diagnostic(
+        code("HALO-E0663"),
+        help("its log is {log}; `kill -9 {pid}` and a second `halo-cluster stop` remove what is left")
+    )]
     StopTimeout { pid: u32, seconds: u64, log: String },
 
     #[error("the launch in the background ended before it was ready")]
     #[diagnostic(code("HALO-E0664"), help("its messages are in {log}"))]
-    DetachedEnded { log: String, #[source] cause: Said },
+    DetachedEnded {
+        log: String,
+        #[source]
+        cause: Said,
+    },
 
     #[error("there is no log of `{name}`; there are {present}")]
     #[diagnostic(code("HALO-E0665"), help("choose one of these, or start something: halo-cluster launch"))]

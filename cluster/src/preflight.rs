@@ -81,9 +81,11 @@ fn judge(config: &Config, node: &Node, checked: &Checked, with_model: bool) -> R
         return Err(ClusterError::HaloBroken { node: name, cause });
     }
     let address = node.address.to_string();
-    let holders: Vec<_> = checked.addresses.iter().filter(|(_, own)| *own == address).map(|(at, _)| at).collect();
+    let holders: Vec<_> =
+        checked.addresses.iter().filter(|(_, own)| *own == address).map(|(at, _)| at).collect();
     let Some(interface) = holders.first() else {
-        let present = checked.addresses.iter().map(|(at, own)| format!("{own} ({at})")).collect::<Vec<_>>().join(", ");
+        let present =
+            checked.addresses.iter().map(|(at, own)| format!("{own} ({at})")).collect::<Vec<_>>().join(", ");
         return Err(ClusterError::AddressAbsent { node: name, address, present });
     };
     if let Some(wanted) = node.interface.as_ref().filter(|wanted| !holders.contains(wanted)) {
@@ -101,10 +103,8 @@ fn judge(config: &Config, node: &Node, checked: &Checked, with_model: bool) -> R
     if free < needed {
         return Err(ClusterError::ShmFull { node: name, free_mib: free >> 20, needed_mib: needed >> 20 });
     }
-    let ports = checked.ports.iter().map(u16::to_string).collect::<Vec<_>>().try_into().map_err(|_| ClusterError::Agent {
-        node: name,
-        what: "check".to_owned(),
-        cause: "no free ports".to_owned(),
+    let ports = checked.ports.iter().map(u16::to_string).collect::<Vec<_>>().try_into().map_err(|_| {
+        ClusterError::Agent { node: name, what: "check".to_owned(), cause: "no free ports".to_owned() }
     })?;
     Ok(Facts { interface: (*interface).clone(), ports })
 }

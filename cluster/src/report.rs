@@ -53,7 +53,8 @@ pub fn status(state: &State) -> String {
     for node in &state.nodes {
         table.add_row([node.name.clone(), node.target.clone(), node.address.clone(), node.ranks.to_string()]);
     }
-    let endpoint = if state.endpoint.is_empty() { String::new() } else { format!(" at {}/v1", state.endpoint) };
+    let endpoint =
+        if state.endpoint.is_empty() { String::new() } else { format!(" at {}/v1", state.endpoint) };
     format!(
         "{}: {}{endpoint} (transport {}, process {})\n\n{}\n\n{}\n\nLogs: {}\n",
         state.phase,

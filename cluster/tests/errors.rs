@@ -28,12 +28,15 @@ fn help() {
 fn dry_run_shows_the_commands_without_secrets() {
     let rig = Rig::new();
     let config = rig.config("[[nodes]]\nname = \"b\"\nssh = \"me@b\"\naddress = \"192.168.100.2\"\n");
-    let text = std::fs::read_to_string(&config).unwrap().replace("address = \"127.0.0.1\"", "address = \"192.168.100.1\"");
+    let text = std::fs::read_to_string(&config)
+        .unwrap()
+        .replace("address = \"127.0.0.1\"", "address = \"192.168.100.1\"");
     let config = rig.write("two.toml", &text);
     let mut command = rig.command(&["launch", "--dry-run", config.to_str().unwrap()]);
     let output = command.env_remove("HF_TOKEN").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let text = text.replace(rig.folder.path().to_str().unwrap(), "[DIR]").replace(&rig.port.to_string(), "[PORT]");
+    let text =
+        text.replace(rig.folder.path().to_str().unwrap(), "[DIR]").replace(&rig.port.to_string(), "[PORT]");
     shows!("dry_run", text);
 }
 
@@ -46,11 +49,17 @@ fn configurations() {
     shows!("unknown_table", rig.failure(&rig.config("[timeout]\nray = 1\n")));
     shows!("wrong_type", rig.failure(&rig.write("c.toml", "model = \"/m\"\nport = \"http\"\nnodes = []\n")));
     shows!("wrong_port", rig.failure(&rig.write("c.toml", "model = \"/m\"\nport = 70000\nnodes = []\n")));
-    shows!("wrong_transport", rig.failure(&rig.write("c.toml", "model = \"/m\"\ntransport = \"roce\"\nnodes = []\n")));
-    shows!("wrong_address", rig.failure(&rig.write(
-        "c.toml",
-        "model = \"/m\"\n[[nodes]]\nname = \"a\"\nlocal = true\naddress = \"192.168.100\"\n"
-    )));
+    shows!(
+        "wrong_transport",
+        rig.failure(&rig.write("c.toml", "model = \"/m\"\ntransport = \"roce\"\nnodes = []\n"))
+    );
+    shows!(
+        "wrong_address",
+        rig.failure(&rig.write(
+            "c.toml",
+            "model = \"/m\"\n[[nodes]]\nname = \"a\"\nlocal = true\naddress = \"192.168.100\"\n"
+        ))
+    );
     shows!("missing_key", rig.failure(&rig.write("c.toml", "nodes = []\n")));
     shows!("no_nodes", rig.failure(&rig.write("c.toml", "model = \"/m\"\nnodes = []\n")));
     shows!("relative_model", rig.failure(&rig.write("c.toml", "model = \"m\"\nnodes = []\n")));
@@ -79,9 +88,16 @@ fn nodes_that_lack_something() {
     shows!("port_taken", rig.failure(&rig.config("")));
 
     let rig = Rig::new();
-    let text = std::fs::read_to_string(rig.config("")).unwrap().replace("address = \"127.0.0.1\"", "address = \"203.0.113.9\"");
+    let text = std::fs::read_to_string(rig.config(""))
+        .unwrap()
+        .replace("address = \"127.0.0.1\"", "address = \"203.0.113.9\"");
     let error = rig.failure(&rig.write("c.toml", &text));
-    assert!(error.starts_with("error[HALO-E0627]: node a does not have the address 203.0.113.9; it has 127.0.0.1 (lo)"), "{error}");
+    assert!(
+        error.starts_with(
+            "error[HALO-E0627]: node a does not have the address 203.0.113.9; it has 127.0.0.1 (lo)"
+        ),
+        "{error}"
+    );
 
     shows!("wrong_interface", Rig::new().with_node("interface = \"enp9s0\""));
     shows!("no_python", Rig::new().with_node("python = \"/nowhere/python\""));
@@ -91,7 +107,9 @@ fn nodes_that_lack_something() {
 fn nodes_that_cannot_be_reached() {
     let rig = Rig::new();
     let node = "[[nodes]]\nname = \"b\"\nssh = \"me@b\"\naddress = \"192.168.100.2\"\n";
-    let one = std::fs::read_to_string(rig.config(node)).unwrap().replace("address = \"127.0.0.1\"", "address = \"10.0.0.1\"");
+    let one = std::fs::read_to_string(rig.config(node))
+        .unwrap()
+        .replace("address = \"127.0.0.1\"", "address = \"10.0.0.1\"");
     let config = rig.write("c.toml", &one);
     // What OpenSSH says in each case.
     shows!("unreachable", rig.failure_with_ssh("ssh: connect to host b port 22: No route to host", &config));

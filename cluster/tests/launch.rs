@@ -79,7 +79,8 @@ fn after_the_death_of(victim: impl Fn(&Rig) -> u64) -> String {
 
 fn process(rig: &Rig, word: &str) -> u64 {
     let left = rig.left();
-    let line = left.iter().find(|line| line.contains(word)).unwrap_or_else(|| panic!("no {word} in {left:?}"));
+    let line =
+        left.iter().find(|line| line.contains(word)).unwrap_or_else(|| panic!("no {word} in {left:?}"));
     line.split(' ').next().unwrap().parse().unwrap()
 }
 
@@ -141,7 +142,11 @@ fn stop_removes_what_a_killed_launcher_and_a_killed_agent_left() {
 fn a_process_of_someone_else_survives_stop() {
     let rig = Rig::new();
     // The same command as ours, and even a launch by name: but another one.
-    let mut other = std::process::Command::new("sleep").arg("600").env("HALO_CLUSTER_LAUNCH", "0badcafe").spawn().unwrap();
+    let mut other = std::process::Command::new("sleep")
+        .arg("600")
+        .env("HALO_CLUSTER_LAUNCH", "0badcafe")
+        .spawn()
+        .unwrap();
     let served = rig.serve(&rig.config(""));
     served.signal("TERM");
     assert_eq!(served.end().0, Some(0));

@@ -37,7 +37,11 @@ impl Rig {
     /// A Python that finds these stand-ins and nothing else.
     pub fn python(&self, modules: &[&str]) {
         let stand_ins = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand_ins");
-        let path = modules.iter().map(|name| stand_ins.join(name).display().to_string()).collect::<Vec<_>>().join(":");
+        let path = modules
+            .iter()
+            .map(|name| stand_ins.join(name).display().to_string())
+            .collect::<Vec<_>>()
+            .join(":");
         let script = format!("export PYTHONPATH={path} PYTHONDONTWRITEBYTECODE=1\nexec python3 -S \"$@\"\n");
         self.script("python", &script);
     }
@@ -45,11 +49,11 @@ impl Rig {
     /// A configuration of one local node with two ranks, and `more` after it.
     pub fn config(&self, more: &str) -> PathBuf {
         let text = format!(
-            "model = {:?}\ntransport = \"shm\"\nhost = \"127.0.0.1\"\nport = {}\npython = {:?}\n\
+            "model = \"{}\"\ntransport = \"shm\"\nhost = \"127.0.0.1\"\nport = {}\npython = \"{}\"\n\
              [[nodes]]\nname = \"a\"\nlocal = true\naddress = \"127.0.0.1\"\nranks = 2\n{more}",
-            self.path("model"),
+            self.path("model").display(),
             self.port,
-            self.path("python"),
+            self.path("python").display(),
         );
         self.write("cluster.toml", &text)
     }
@@ -121,7 +125,12 @@ impl Rig {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut text = String::new();
         while !text.contains("Stop: Ctrl-C") {
-            assert_ne!(output.read_line(&mut text).unwrap(), 0, "{text}{}", read(child.stderr.take().unwrap()));
+            assert_ne!(
+                output.read_line(&mut text).unwrap(),
+                0,
+                "{text}{}",
+                read(child.stderr.take().unwrap())
+            );
         }
         Served { child, output: text }
     }

@@ -17,7 +17,10 @@ pub fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("this crate lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .expect("this crate lies in the workspace")
 }
 
 /// The Python environment of the checkout, with vLLM, Ray and halo.
@@ -69,15 +72,23 @@ impl Rig {
 
     /// A configuration with one rank on each of the first `nodes` hosts, over tcp.
     pub fn config(&self, hosts: &Hosts, nodes: usize) -> PathBuf {
-        let mut text = format!("model = {:?}\ntransport = \"tcp\"\npython = {:?}\n", self.model(), python());
+        let mut text = format!(
+            "model = \"{}\"\ntransport = \"tcp\"\npython = \"{}\"\n",
+            self.model().display(),
+            python().display()
+        );
         for number in 1..=nodes {
             let host = hosts.host(number);
-            text += &format!("[[nodes]]\nname = \"{0}\"\nssh = \"{0}\"\naddress = \"{1}\"\n", host.name, host.address);
+            text += &format!(
+                "[[nodes]]\nname = \"{0}\"\nssh = \"{0}\"\naddress = \"{1}\"\n",
+                host.name, host.address
+            );
         }
-        text += &format!("[ssh]\noptions = [\"-F\", {:?}]\n", hosts.ssh_config());
+        text += &format!("[ssh]\noptions = [\"-F\", \"{}\"]\n", hosts.ssh_config().display());
         // In bfloat16, two ranks round their halves before the sum and one rank does not: where two tokens are almost
         // equally likely, a greedy choice may then differ by rounding alone. In float32 it does not.
-        text += "[vllm]\nargs = [\"--enforce-eager\", \"--max-model-len\", \"2048\", \"--dtype\", \"float32\"]\n";
+        text +=
+            "[vllm]\nargs = [\"--enforce-eager\", \"--max-model-len\", \"2048\", \"--dtype\", \"float32\"]\n";
         text += "[env]\nVLLM_CPU_KVCACHE_SPACE = \"1\"\n";
         let path = self.folder.path().join(format!("{nodes}.toml"));
         std::fs::write(&path, text).expect("the folder is writable");
@@ -105,7 +116,11 @@ impl Rig {
         for log in logs.into_iter().flatten().flatten() {
             let content = std::fs::read_to_string(log.path()).unwrap_or_default();
             let lines: Vec<_> = content.lines().collect();
-            text += &format!("\n--- {}\n{}", log.path().display(), lines[lines.len().saturating_sub(25)..].join("\n"));
+            text += &format!(
+                "\n--- {}\n{}",
+                log.path().display(),
+                lines[lines.len().saturating_sub(25)..].join("\n")
+            );
         }
         text
     }
@@ -119,7 +134,8 @@ impl Rig {
     /// Starts `launch` in the foreground and waits until it serves.
     pub fn serve(&self, arguments: &[&str]) -> Child {
         let mut command = self.command(arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("halo-cluster starts");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("halo-cluster starts");
         let mut output = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let mut text = String::new();
         while !text.contains("Stop: Ctrl-C") {

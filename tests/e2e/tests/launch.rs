@@ -16,7 +16,11 @@ fn left(hosts: &Hosts) -> Vec<(u32, String)> {
 
 fn rank(state: &Value, rank: u64) -> Value {
     let ranks = state["ranks"].as_array().unwrap();
-    ranks.iter().find(|entry| entry["rank"] == rank).unwrap_or_else(|| panic!("no rank {rank}: {state}")).clone()
+    ranks
+        .iter()
+        .find(|entry| entry["rank"] == rank)
+        .unwrap_or_else(|| panic!("no rank {rank}: {state}"))
+        .clone()
 }
 
 #[test]
@@ -52,7 +56,7 @@ fn a_worker_killed_in_mid_request_fails_the_request_and_is_named() {
     let _alone = alone();
     let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
     let config = rig.config(&hosts, 2);
-    let launch = rig.serve(&["launch", config.to_str().unwrap()]);
+    let mut launch = rig.serve(&["launch", config.to_str().unwrap()]);
     let state = rig.status();
     let endpoint = state["endpoint"].as_str().unwrap();
 
@@ -68,11 +72,15 @@ fn a_worker_killed_in_mid_request_fails_the_request_and_is_named() {
 
     // The client: the stream ends with an error or breaks off; it is not left waiting, and not told that all is well.
     let ended = answer.read_to_string(&mut text);
-    println!("the client knew after {:.1} s: {}", killed.elapsed().as_secs_f64(), text.lines().last().unwrap_or_default());
+    println!(
+        "the client knew after {:.1} s: {}",
+        killed.elapsed().as_secs_f64(),
+        text.trim_end().lines().last().unwrap_or_default()
+    );
     assert!(ended.is_err() || text.contains("\"error\"") || !text.contains("[DONE]"), "{text}");
 
     // The launcher: names the node and ends.
-    let mut errors = BufReader::new(launch.stderr.unwrap());
+    let mut errors = BufReader::new(launch.stderr.take().unwrap());
     let mut said = String::new();
     while !said.contains("error[HALO-E0641]") {
         assert_ne!(errors.read_line(&mut said).unwrap(), 0, "{said}");
@@ -81,6 +89,7 @@ fn a_worker_killed_in_mid_request_fails_the_request_and_is_named() {
     assert!(said.contains(&format!("rank 1 (tp:0) on node {} ended", hosts.host(2).name)), "{said}");
     errors.read_to_string(&mut said).unwrap();
     println!("all was stopped after {:.1} s", killed.elapsed().as_secs_f64());
+    assert_eq!(launch.wait().unwrap().code(), Some(1));
     assert_eq!(rig.status()["phase"], "failed");
     assert_eq!(left(&hosts), []);
 }

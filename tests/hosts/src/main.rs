@@ -80,10 +80,11 @@ fn run(action: Action) -> Result<(), HostsError> {
                 println!("{} is down", record.name);
             }
         }
-        Action::Down { name, .. } => match Hosts::down(&name.prefix)? {
-            true => println!("{} is down", name.prefix),
-            false => println!("no hosts called {} were up", name.prefix),
-        },
+        Action::Down { name, .. } => {
+            let were_up = Hosts::down(&name.prefix)?;
+            let what = if were_up { "are down" } else { "were not up" };
+            println!("hosts called {} {what}", name.prefix);
+        }
         Action::List => {
             for record in Record::all() {
                 for host in record.hosts {
