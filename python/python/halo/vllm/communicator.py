@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import collections
+from typing import Any
 
 import torch
 import torch.distributed
 from torch.distributed import ProcessGroup
 from torch.distributed.distributed_c10d import _get_default_store
-from vllm.distributed.device_communicators.base_device_communicator import DeviceCommunicatorBase
+from vllm.distributed.device_communicators.base_device_communicator import All2AllManagerBase, DeviceCommunicatorBase
 from vllm.logger import init_logger
 
 from halo.communicator import Communicator
+from halo.errors import UsageError
 
 logger = init_logger(__name__)
 
@@ -20,7 +22,14 @@ _generations: collections.Counter[str] = collections.Counter()
 
 
 class HaloCommunicator(DeviceCommunicatorBase):
-    """One group of ranks. A group of one needs no communicator and gets none."""
+    """One group of ranks. A group of one needs no communicator and gets none.
+
+    Every method returns a new tensor and leaves its argument alone: vLLM calls them from custom operators, which may
+    not return what they were given.
+    """
+
+    # Tensor dictionaries (pipeline parallelism) travel by torch.distributed, as in vLLM's base class.
+    supports_tensor_dict = False
 
     def __init__(
         self,
@@ -28,19 +37,20 @@ class HaloCommunicator(DeviceCommunicatorBase):
         device: torch.device | None = None,
         device_group: ProcessGroup | None = None,
         unique_name: str = "",
+        global_ranks: list[int] | None = None,
+        global_world_size: int | None = None,
         use_all2all: bool = False,
-        **settings: object,
     ) -> None:
-        super().__init__(cpu_group, device, device_group, unique_name, use_all2all=use_all2all, **settings)
-        # Tensor dictionaries (pipeline parallelism) travel by torch.distributed, as in vLLM's base class.
-        self.supports_tensor_dict = False
-        self.halo: Communicator | None = None
-        if self.world_size > 1:
-            self.halo = self._meet()
+        if global_ranks is not None:
+            raise UsageError(
+                "HALO-E0555",
+                f"group {unique_name}: a group that grows and shrinks (elastic expert parallelism) is not supported",
+                "start vLLM without --enable-elastic-ep",
+            )
+        super().__init__(cpu_group, device, device_group, unique_name, use_all2all=use_all2all)
+        self.halo: Communicator | None = self._meet() if self.world_size > 1 else None
         if self.use_all2all:
-            from vllm.distributed.device_communicators.all2all import AgRsAll2AllManager
-
-            self.all2all_manager = AgRsAll2AllManager(self.cpu_group)
+            self.all2all_manager = self._all2all()
 
     def _meet(self) -> Communicator:
         name = self.unique_name or "group"
@@ -61,84 +71,133 @@ class HaloCommunicator(DeviceCommunicatorBase):
             )
         return communicator
 
+    def _all2all(self) -> All2AllManagerBase:
+        """Expert parallelism by all-gather and reduce-scatter: the one way that needs nothing but collectives."""
+        if self.all2all_backend not in ("allgather_reducescatter", "naive", None):
+            raise UsageError(
+                "HALO-E0556",
+                f"group {self.unique_name}: the all-to-all backend {self.all2all_backend} does not go through halo",
+                "start vLLM with --all2all-backend allgather_reducescatter",
+            )
+        from vllm.distributed.device_communicators.all2all import AgRsAll2AllManager
+
+        return AgRsAll2AllManager(self.cpu_group)
+
     def all_reduce(self, input_: torch.Tensor) -> torch.Tensor:
         if self.halo is None:
             return input_
-        staged = _staged(input_)
-        self.halo.all_reduce(staged)
-        return _unstaged(staged, input_)
+        source = _on_host(input_)
+        return self._on_device(self.halo.all_reduce(source, out=torch.empty_like(source)))
 
     def all_gather(self, input_: torch.Tensor, dim: int = -1) -> torch.Tensor:
         if self.halo is None:
             return input_
-        dim = dim % input_.dim()
-        staged = _staged(input_)
-        gathered = torch.empty((self.world_size, *staged.shape), dtype=staged.dtype)
-        self.halo.all_gather(staged, out=gathered)
-        return _joined(gathered, dim).to(input_.device)
+        source = _on_host(input_)
+        blocks = self.halo.all_gather(source, out=source.new_empty((self.world_size, *source.shape)))
+        return self._on_device(_side_by_side(blocks, dim))
+
+    def all_gatherv(
+        self, input_: torch.Tensor | list[torch.Tensor], dim: int = 0, sizes: list[int] | None = None
+    ) -> torch.Tensor | list[torch.Tensor]:
+        """Ranks may have different lengths along ``dim``: ``sizes``. They travel padded to the longest."""
+        if isinstance(input_, list):
+            return [self.all_gatherv(tensor, dim, sizes) for tensor in input_]
+        if self.halo is None or sizes is None or len(set(sizes)) == 1:
+            return self.all_gather(input_, dim)
+        source = input_.movedim(dim, 0)
+        padded = source.new_zeros((max(sizes), *source.shape[1:]))
+        padded[: source.shape[0]] = source
+        blocks = self.all_gather(padded, 0).split(max(sizes))
+        return torch.cat([block[:size] for block, size in zip(blocks, sizes, strict=True)]).movedim(0, dim)
 
     def gather(self, input_: torch.Tensor, dst: int = 0, dim: int = -1) -> torch.Tensor | None:
         if self.halo is None:
             return input_
-        dim = dim % input_.dim()
-        staged = _staged(input_)
+        source = _on_host(input_)
         if self.rank_in_group != dst:
-            self.halo.gather(staged, root=dst)
+            self.halo.gather(source, root=dst)
             return None
-        gathered = torch.empty((self.world_size, *staged.shape), dtype=staged.dtype)
-        self.halo.gather(staged, out=gathered, root=dst)
-        return _joined(gathered, dim).to(input_.device)
+        blocks = self.halo.gather(source, out=source.new_empty((self.world_size, *source.shape)), root=dst)
+        return self._on_device(_side_by_side(blocks, dim))
 
     def reduce_scatter(self, input_: torch.Tensor, dim: int = -1) -> torch.Tensor:
+        length = input_.shape[dim]
+        if length % self.world_size:
+            raise UsageError(
+                "HALO-E0557",
+                f"reduce_scatter: dimension {dim} of {tuple(input_.shape)} does not divide by {self.world_size} ranks",
+                "this is a fault of the model's code: it must pad, or call reduce_scatterv",
+            )
+        return self.reduce_scatterv(input_, dim, [length // self.world_size] * self.world_size)
+
+    def reduce_scatterv(self, input_: torch.Tensor, dim: int = -1, sizes: list[int] | None = None) -> torch.Tensor:
+        """This rank's ``sizes[rank]`` rows along ``dim`` of the sum; without ``sizes``, an equal share."""
         if self.halo is None:
             return input_
-        dim = dim % input_.dim()
-        staged = _staged(input_.movedim(dim, 0))
-        if staged.shape[0] % self.world_size:
-            raise ValueError(
-                f"reduce_scatter: dimension {dim} of {tuple(input_.shape)} is not divisible by {self.world_size} ranks"
-            )
-        block = torch.empty((staged.shape[0] // self.world_size, *staged.shape[1:]), dtype=staged.dtype)
-        self.halo.reduce_scatter(staged, out=block)
-        return block.movedim(0, dim).contiguous().to(input_.device)
+        if sizes is None:
+            return self.reduce_scatter(input_, dim)
+        source = _on_host(input_.movedim(dim, 0))
+        longest = max(sizes)
+        if len(set(sizes)) > 1:
+            padded = source.new_zeros((self.world_size, longest, *source.shape[1:]))
+            for rank, block in enumerate(source.split(sizes)):
+                padded[rank, : sizes[rank]] = block
+            source = padded
+        block = self.halo.reduce_scatter(source, out=source.new_empty((longest, *input_.movedim(dim, 0).shape[1:])))
+        return self._on_device(block[: sizes[self.rank_in_group]].movedim(0, dim).contiguous())
 
     def broadcast(self, tensor: torch.Tensor, src: int = 0) -> torch.Tensor:
+        """In place, as vLLM's own."""
         if self.halo is None:
             return tensor
-        staged = _staged(tensor)
+        staged = _on_host(tensor)
         self.halo.broadcast(staged, root=src)
-        return _unstaged(staged, tensor)
+        if self.rank_in_group != src and staged.data_ptr() != tensor.data_ptr():
+            tensor.copy_(staged)
+        return tensor
 
     def send(self, tensor: torch.Tensor, dst: int | None = None) -> None:
         if self.halo is not None:
-            self.halo.send(_staged(tensor), (self.rank_in_group + 1) % self.world_size if dst is None else dst)
+            self.halo.send(_on_host(tensor), (self.rank_in_group + 1) % self.world_size if dst is None else dst)
 
     def recv(self, size: torch.Size, dtype: torch.dtype, src: int | None = None) -> torch.Tensor:
-        staged = torch.empty(size, dtype=dtype)
+        tensor = torch.empty(size, dtype=dtype, device="cpu")
         if self.halo is not None:
-            self.halo.recv(staged, (self.rank_in_group - 1) % self.world_size if src is None else src)
-        return staged.to(self.device)
+            self.halo.recv(tensor, (self.rank_in_group - 1) % self.world_size if src is None else src)
+        return self._on_device(tensor)
+
+    # Expert parallelism: the manager calls this class's collectives.
+
+    def dispatch_router_logits(self, *arguments: Any, **named: Any) -> Any:
+        return self._manager().dispatch_router_logits(*arguments, **named)
+
+    def dispatch(self, *arguments: Any, **named: Any) -> Any:
+        return self._manager().dispatch(*arguments, **named)
+
+    def combine(self, *arguments: Any, **named: Any) -> Any:
+        return self._manager().combine(*arguments, **named)
+
+    def _manager(self) -> All2AllManagerBase:
+        assert self.all2all_manager is not None, "vLLM asks for expert parallelism of a group made without it"
+        return self.all2all_manager
 
     def destroy(self) -> None:
         if self.halo is not None:
             self.halo.close()
             self.halo = None
 
+    def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self.device)
 
-def _staged(tensor: torch.Tensor) -> torch.Tensor:
+
+def _on_host(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor itself where halo can use it, else a contiguous copy in host memory."""
     return tensor.detach().to("cpu").contiguous()
 
 
-def _unstaged(staged: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """The result in the caller's tensor, which already holds it unless it was staged."""
-    if staged.data_ptr() != tensor.data_ptr() or staged.device != tensor.device:
-        tensor.copy_(staged)
-    return tensor
-
-
-def _joined(gathered: torch.Tensor, dim: int) -> torch.Tensor:
-    """Blocks of all ranks side by side along ``dim``."""
-    shape = list(gathered.shape[1:])
-    shape[dim] *= gathered.shape[0]
-    return gathered.movedim(0, dim).reshape(shape)
+def _side_by_side(blocks: torch.Tensor, dim: int) -> torch.Tensor:
+    """The ranks' blocks, stacked in a new first dimension, joined along ``dim``; no copy where ``dim`` is the first."""
+    shape = list(blocks.shape[1:])
+    dim %= len(shape)
+    shape[dim] *= blocks.shape[0]
+    return blocks.movedim(0, dim).reshape(shape)

@@ -20,3 +20,8 @@ class HaloCpuPlatform(CpuPlatform):
     @classmethod
     def get_device_communicator_cls(cls) -> str:
         return "halo.vllm.communicator.HaloCommunicator"
+
+    @classmethod
+    def use_custom_op_collectives(cls) -> bool:
+        # torch.compile cannot look into the native module; as a custom operator a collective is one opaque node to it.
+        return True
