@@ -186,7 +186,7 @@ fn serve(
         return Err(ClusterError::FirstToken { status, text: text.chars().take(300).collect(), log });
     }
     phase.done("");
-    state.model = model.as_str().unwrap_or_default().to_owned();
+    model.as_str().unwrap_or_default().clone_into(&mut state.model);
     state.endpoint = endpoint(&cluster.config);
     all_ranks_use_halo(cluster, log)
 }

@@ -142,3 +142,93 @@ fn compare(config: &Config, checked: &[Checked], with_model: bool) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config() -> Config {
+        let text = r#"
+            model = "/models/m"
+            [[nodes]]
+            name = "a"
+            local = true
+            address = "192.168.100.1"
+            [[nodes]]
+            name = "b"
+            ssh = "b"
+            address = "192.168.100.2"
+        "#;
+        Config::parse(text, Path::new("c.toml")).unwrap()
+    }
+
+    fn good() -> Checked {
+        let version = |version: &str| Some(version.to_owned());
+        Checked {
+            executable: "/usr/bin/python3".to_owned(),
+            addresses: vec![
+                ("lo".to_owned(), "127.0.0.1".to_owned()),
+                ("enp1s0".to_owned(), "192.168.100.1".to_owned()),
+            ],
+            versions: Versions {
+                python: "3.11.7".to_owned(),
+                ray: version("2.60.0"),
+                vllm: version("0.32.0"),
+                halo: version("0.1.0"),
+            },
+            halo_import: None,
+            model: version("digest"),
+            shm_free: Some(4 << 30),
+            port_error: None,
+            ports: vec![1, 2, 3],
+        }
+    }
+
+    fn judged(change: impl Fn(&mut Checked)) -> Result<Facts, ClusterError> {
+        let (config, mut checked) = (config(), good());
+        change(&mut checked);
+        judge(&config, config.head(), &checked, true)
+    }
+
+    fn compared(change: impl Fn(&mut Checked)) -> String {
+        let mut other = good();
+        change(&mut other);
+        compare(&config(), &[good(), other], true).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_good_node_gives_its_facts() {
+        let facts = judged(|_| {}).unwrap();
+        assert_eq!(facts.interface, "enp1s0");
+        assert_eq!(facts.ports, ["1", "2", "3"]);
+        assert_eq!(compared(|_| {}), "");
+    }
+
+    #[test]
+    fn a_halo_that_cannot_be_imported_is_told_from_a_missing_one() {
+        let error =
+            judged(|checked| checked.halo_import = Some("ImportError: libfoo".to_owned())).unwrap_err();
+        assert!(matches!(&error, ClusterError::HaloBroken { .. }), "{error}");
+        let error = judged(|checked| checked.versions.halo = None).unwrap_err();
+        assert!(matches!(&error, ClusterError::ModuleMissing { module, .. } if module == "halo"), "{error}");
+    }
+
+    #[test]
+    fn a_small_shared_memory_is_refused_with_its_size() {
+        let error = judged(|checked| checked.shm_free = Some(64 << 20)).unwrap_err();
+        assert_eq!(error.to_string(), "/dev/shm of node a has 64 MiB free, 576 MiB are needed");
+    }
+
+    #[test]
+    fn nodes_that_differ_are_named_with_what_differs() {
+        let error = compared(|other| other.versions.vllm = Some("0.31.0".to_owned()));
+        assert_eq!(error, "nodes have different versions of vLLM: a has 0.32.0, b has 0.31.0");
+        let error = compared(|other| other.versions.python = "3.12.7".to_owned());
+        assert_eq!(error, "nodes have different versions of Python: a has 3.11, b has 3.12");
+        let error = compared(|other| other.model = Some("another".to_owned()));
+        assert_eq!(error, "nodes a and b have different models at /models/m");
+        assert_eq!(compared(|other| other.versions.python = "3.11.9".to_owned()), "");
+    }
+}

@@ -1,6 +1,8 @@
 //! A model served by two hosts through halo, launched over ssh, and what happens when a part of it dies.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::Path;
 use std::time::Instant;
 
 use halo_e2e::{Rig, alone, request};
@@ -12,6 +14,17 @@ const PROMPTS: [&str; 3] = ["the quick brown fox", "hello world from", "a tiny r
 /// Processes on all hosts besides their sshd.
 fn left(hosts: &Hosts) -> Vec<(u32, String)> {
     (1..=hosts.count()).flat_map(|number| hosts.processes(number).unwrap()).collect()
+}
+
+/// A long completion, of which the first piece has arrived.
+fn stream(rig: &Rig, endpoint: &str) -> (BufReader<TcpStream>, String) {
+    let body = json!({"model": rig.model(), "prompt": PROMPTS[0], "max_tokens": 1500, "ignore_eos": true, "stream": true});
+    let mut answer = BufReader::new(request(endpoint, &body));
+    let mut text = String::new();
+    while !text.contains("data: ") {
+        assert_ne!(answer.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    (answer, text)
 }
 
 fn rank(state: &Value, rank: u64) -> Value {
@@ -60,12 +73,7 @@ fn a_worker_killed_in_mid_request_fails_the_request_and_is_named() {
     let state = rig.status();
     let endpoint = state["endpoint"].as_str().unwrap();
 
-    let body = json!({"model": rig.model(), "prompt": PROMPTS[0], "max_tokens": 1500, "ignore_eos": true, "stream": true});
-    let mut answer = BufReader::new(request(endpoint, &body));
-    let mut text = String::new();
-    while !text.contains("data: ") {
-        assert_ne!(answer.read_line(&mut text).unwrap(), 0, "{text}");
-    }
+    let (mut answer, mut text) = stream(&rig, endpoint);
     let pid = rank(&state, 1)["pid"].to_string();
     let killed = Instant::now();
     assert!(hosts.exec(2, ["kill", "-9", &pid]).unwrap().status.success());
@@ -107,7 +115,45 @@ fn local_serves_over_shared_memory() {
         assert_eq!(rank["transports"], json!(["shm"]));
         assert!(rank["operations"].as_u64().unwrap() > 0, "{rank}");
     }
+    let launch = state["launch"].as_str().unwrap();
+    assert!(of_launch(launch).len() > 3, "{:?}", of_launch(launch));
     rig.run(["stop"]);
+    assert_eq!(of_launch(launch), Vec::<String>::new());
+    assert!(!Path::new(&format!("/tmp/halo-{launch}")).exists());
+}
+
+/// The processes of this machine that belong to a launch.
+fn of_launch(launch: &str) -> Vec<String> {
+    let mark = format!("HALO_CLUSTER_LAUNCH={launch}");
+    let marked = |pid: &str| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|pid| marked(pid)).collect()
+}
+
+#[test]
+#[ignore = "needs root and the Python environment: launches real Ray and vLLM on two namespace hosts"]
+fn a_cut_cable_fails_the_request_and_ends_the_launch() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    let config = rig.config(&hosts, 2);
+    let mut launch = rig.serve(&["launch", config.to_str().unwrap()]);
+    let state = rig.status();
+    let (mut answer, mut text) = stream(&rig, state["endpoint"].as_str().unwrap());
+    let cut = Instant::now();
+    hosts.set_data_link(2, false).unwrap();
+
+    let ended = answer.read_to_string(&mut text);
+    println!("the client knew after {:.1} s", cut.elapsed().as_secs_f64());
+    assert!(ended.is_err() || text.contains("\"error\"") || !text.contains("[DONE]"), "{text}");
+    let mut said = String::new();
+    launch.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    println!("all was stopped after {:.1} s: {said}", cut.elapsed().as_secs_f64());
+    assert!(said.contains("error[HALO-E06"), "{said}");
+    assert_eq!(launch.wait().unwrap().code(), Some(1));
+    assert_eq!(left(&hosts), []);
 }
 
 #[test]
