@@ -1,0 +1,184 @@
+//! The program as a user meets it: results that are right, errors that say what to do, no process left behind.
+
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+use assert_cmd::cargo::cargo_bin;
+
+fn halo_perf(arguments: &[&str]) -> Command {
+    let mut command = Command::new(cargo_bin!("halo-perf"));
+    command.args(arguments).stdin(Stdio::null());
+    // The machine's own settings must not change what is tested.
+    for variable in halo_env::ALL {
+        command.env_remove(variable.name);
+    }
+    command
+}
+
+fn text(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("status {:?}\n{out}\n{err}", output.status)
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let output = halo_perf(arguments).output().unwrap();
+    assert!(!output.status.success(), "{}", text(&output));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn every_collective_has_no_wrong_element_over_shm_and_tcp() {
+    for transport in ["shm", "tcp"] {
+        for (collective, ranks) in [
+            ("all-reduce", "1"),
+            ("all-reduce", "2"),
+            ("all-reduce", "3"),
+            ("all-gather", "3"),
+            ("reduce-scatter", "3"),
+            ("broadcast", "3"),
+            ("gather", "2"),
+            ("sendrecv", "2"),
+            ("barrier", "3"),
+        ] {
+            let sizes = ["--min", "0", "--max", "4M", "--factor", "32", "--iterations", "2", "--warmup", "1", "--check"];
+            let mut arguments = vec![collective, "--ranks", ranks, "--transport", transport];
+            arguments.extend(sizes);
+            let output = halo_perf(&arguments).output().unwrap();
+            assert!(output.status.success(), "{collective} {}", text(&output));
+            let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+            let rows: Vec<&str> = printed.lines().filter(|line| !line.starts_with('#')).collect();
+            assert!(!rows.is_empty() && rows.iter().all(|row| row.split_whitespace().nth(7) == Some("0")), "{printed}");
+            let expected = format!(": {transport} (");
+            assert!(ranks == "1" || printed.contains(&expected), "the transport is stated: {printed}");
+        }
+    }
+}
+
+#[test]
+fn the_result_file_holds_what_was_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("result.json");
+    let sizes = ["--max", "4K", "--iterations", "3", "--json", file.to_str().unwrap()];
+    let output = halo_perf(&["all-reduce", "--dtype", "f32"]).args(sizes).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let result: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!((&result["collective"], &result["ranks"]), (&"all_reduce".into(), &2.into()));
+    assert_eq!(result["links"][0]["transport"], "shm");
+    let rows = result["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 10, "8 B to 4 KiB, each twice the one before");
+    assert_eq!((&rows[0]["bytes"], &rows[0]["count"], &rows[0]["type"]), (&8.into(), &2.into(), &"f32".into()));
+    assert!(rows.iter().all(|row| row["p50_us"].as_f64().unwrap() > 0.0 && row["wrong"].is_null()));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.starts_with('#')).count(), 10);
+}
+
+#[test]
+fn wrong_arguments_are_refused_by_name_with_the_remedy() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["all-reduce", "--transport", "roce"], &["HALO-E0201", "`roce`", "auto, rdma, tcp, shm"]),
+        (&["all-reduce", "--dtype", "f33"], &["HALO-E0306", "`f33`", "bf16"]),
+        (&["all-reduce", "--dtype", "u8"], &["HALO-E0402", "u8"]),
+        (&["sendrecv", "--ranks", "3"], &["HALO-E0402", "3 ranks", "--ranks 2"]),
+        (&["all-reduce", "--min", "1M", "--max", "1K"], &["HALO-E0401", "--max"]),
+        (&["all-reduce", "--min", "8Q"], &["unknown suffix `Q`"]),
+        (&["all-reduce", "--rank", "0"], &["--world"]),
+        (&["all-reduce", "--json", "/nonexistent/file", "--max", "8"], &["HALO-E0405", "/nonexistent/file"]),
+    ];
+    for (arguments, words) in cases {
+        let told = refused(arguments);
+        assert!(words.iter().all(|word| told.contains(word)), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn rdma_without_libibverbs_or_a_device_says_which_is_missing() {
+    let without = |arguments: &[&str]| {
+        let output = halo_perf(arguments).env("HALO_LIBIBVERBS", "/nonexistent/libibverbs.so").output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let told = without(&["devices"]);
+    assert!(told.contains("HALO-E0101") && told.contains("apt-get install libibverbs1"), "{told}");
+    let told = without(&["all-reduce", "--transport", "rdma"]);
+    assert!(told.contains("HALO-E0215") && told.contains("/nonexistent/libibverbs.so"), "{told}");
+}
+
+#[test]
+fn an_unreachable_rendezvous_and_a_taken_port_are_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let told = refused(&["all-reduce", "--rank", "0", "--world", "2", "--rendezvous", &taken]);
+    assert!(told.contains("HALO-E0204") && told.contains(&taken), "{told}");
+    drop(listener);
+    let output = halo_perf(&["all-reduce", "--rank", "1", "--world", "2", "--rendezvous", &taken])
+        .env("HALO_TIMEOUT", "0.5")
+        .output()
+        .unwrap();
+    let told = text(&output);
+    assert!(told.contains("HALO-E0205") && told.contains(&taken), "{told}");
+}
+
+/// Starts two ranks with different arguments and returns what each said.
+fn two(zero: &[&str], one: &[&str]) -> [String; 2] {
+    let address = free_address();
+    let start = |arguments: &[&str]| {
+        halo_perf(&["all-reduce", "--rendezvous", &address])
+            .args(arguments)
+            .env("HALO_TIMEOUT", "10")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    [start(zero), start(one)].map(|rank| text(&rank.wait_with_output().unwrap()))
+}
+
+#[test]
+fn ranks_that_disagree_are_told_so_on_both_sides() {
+    for told in two(&["--rank", "0", "--world", "2"], &["--rank", "1", "--world", "3"]) {
+        assert!(told.contains("world size") && told.contains('3'), "{told}");
+    }
+    for told in two(&["--rank", "0", "--world", "2"], &["--rank", "0", "--world", "2"]) {
+        assert!(told.contains("HALO-E0204") || told.contains("HALO-E0206") || told.contains("given twice"), "{told}");
+    }
+    let sizes = two(&["--rank", "0", "--world", "2", "--min", "8", "--max", "8"], &["--rank", "1", "--world", "2", "--min", "16", "--max", "16"]);
+    for told in sizes {
+        assert!(told.contains("HALO-E0301") && told.contains("4 x bf16") && told.contains("8 x bf16"), "{told}");
+    }
+}
+
+#[test]
+fn a_killed_rank_ends_the_run_and_is_named() {
+    let address = free_address();
+    let endless = ["--min", "8", "--max", "8", "--iterations", "20000000", "--rendezvous", &address, "--world", "2"];
+    let folder = tempfile::tempdir().unwrap();
+    let statistics = folder.path().join("statistics");
+    let start = |rank: &str| {
+        halo_perf(&["all-reduce", "--rank", rank])
+            .args(endless)
+            .env("HALO_STATS_FILE", statistics.with_extension(rank))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let (zero, mut one) = (start("0"), start("1"));
+    // At work once its statistics count an operation.
+    while !std::fs::read_to_string(statistics.with_extension("1")).is_ok_and(|text| text.contains("all_reduce")) {
+        assert!(one.try_wait().unwrap().is_none(), "rank 1 ended by itself");
+        std::thread::yield_now();
+    }
+    one.kill().unwrap();
+    one.wait().unwrap();
+    let told = text(&zero.wait_with_output().unwrap());
+    assert!(told.contains("HALO-E0219") && told.contains("rank 1"), "{told}");
+}
+
+#[test]
+fn help_is_as_documented() {
+    let output = halo_perf(&["--help"]).output().unwrap();
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stdout));
+}
