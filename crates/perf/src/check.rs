@@ -7,8 +7,12 @@ use halo_ccl::{DType, Kind, ReduceOp};
 
 /// The input element of a rank at an index, in one iteration.
 fn value(rank: usize, index: usize, iteration: u64) -> u8 {
-    let mixed = (index as u64).wrapping_mul(0x9e37_79b9).wrapping_add(rank as u64 * 131).wrapping_add(iteration * 17);
-    (mixed >> 7) as u8 % 13
+    // Odd constants spread each argument over all bits; the upper ones are the best mixed.
+    let sum = (index as u64)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add((rank as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
+        .wrapping_add(iteration.wrapping_mul(0x1656_67b1_9e37_79f9));
+    (sum.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 56) as u8 % 13
 }
 
 fn put(dtype: DType, value: f32, element: &mut [u8]) {

@@ -44,7 +44,7 @@ fn every_collective_has_no_wrong_element_over_shm_and_tcp() {
             ("sendrecv", "2"),
             ("barrier", "3"),
         ] {
-            let sizes = ["--min", "0", "--max", "4M", "--factor", "32", "--iterations", "2", "--warmup", "1", "--check"];
+            let sizes = ["--min", "0", "--max", "512K", "--factor", "64", "--iterations", "2", "--warmup", "1", "--check"];
             let mut arguments = vec![collective, "--ranks", ranks, "--transport", transport];
             arguments.extend(sizes);
             let output = halo_perf(&arguments).output().unwrap();
