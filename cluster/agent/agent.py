@@ -5,6 +5,7 @@ on stdin, replies and events go out on stdout. Only the standard library is used
 that it starts, so a daemon cannot escape it; when the connection ends or falls silent, it stops everything and goes.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import http.client
@@ -117,7 +118,11 @@ def import_error(module):
     """Why `module` cannot be imported; a native module may be found and yet not load."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", f"import {module}"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+            [sys.executable, "-c", f"import {module}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         return "the import took more than 60 s"
@@ -299,10 +304,8 @@ def descendants(roots):
 
 
 def kill(pid, number):
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def end(name, grace):
@@ -381,7 +384,7 @@ def ask_http(request):
 
 def answer(request, work):
     try:
-        send(reply=request["id"], result=work())
+        send(reply=request["id"], result=work(request))
     except Exception as error:  # whatever it is, the launcher must hear of it
         send(reply=request["id"], error=f"{type(error).__name__}: {error}")
 
@@ -411,13 +414,13 @@ def main():
             os._exit(0)
         operation = request.get("op")
         if operation == "stop":
-            answer(request, lambda: stop(request["grace"]))
+            answer(request, lambda request: stop(request["grace"]))
             os._exit(0)
         elif operation == "http":
             # In a thread: an answer may take long, and the watch must go on.
-            threading.Thread(target=answer, args=(request, lambda r=request: ask_http(r)), daemon=True).start()
+            threading.Thread(target=answer, args=(request, ask_http), daemon=True).start()
         elif operation:
-            answer(request, lambda: work[operation](request))
+            answer(request, work[operation])
         reap()
         watch_ranks()
 

@@ -35,6 +35,8 @@ pub struct Cluster {
     last_ping: Instant,
     /// Per node and process, the last line that speaks of an error, else the last line.
     last_lines: Vec<(usize, String, String)>,
+    /// The first error of halo itself that a process printed, from its code on.
+    halo_error: Option<String>,
     stopping: bool,
 }
 
@@ -59,6 +61,7 @@ impl Cluster {
             requests: 0,
             last_ping: Instant::now(),
             last_lines: Vec::new(),
+            halo_error: None,
             stopping: false,
         })
     }
@@ -211,6 +214,9 @@ impl Cluster {
     }
 
     fn note_line(&mut self, index: usize, process: &str, line: &str) {
+        if let Some(at) = line.find("HALO-E").filter(|_| self.halo_error.is_none()) {
+            self.halo_error = Some(line[at..].chars().take(300).collect());
+        }
         let speaks =
             |line: &str| line.contains("HALO-E") || (line.contains("Error") && !line.contains(" WARNING "));
         if line.trim().is_empty() {
@@ -261,6 +267,8 @@ impl Cluster {
             rank: known.map(|rank| rank.rank).unwrap_or_default(),
             node,
             pid,
+            // A rank that stopped because of another one says which.
+            halo: self.halo_error.as_ref().map(|error| format!("; {error}")).unwrap_or_default(),
             logs: self.logs.display().to_string(),
         }
     }

@@ -138,9 +138,9 @@ pub enum ClusterError {
     )]
     HaloUnused { reported: usize, world: usize, log: String },
 
-    #[error("rank {rank} ({group}) on node {node} ended (process {pid})")]
+    #[error("rank {rank} ({group}) on node {node} ended (process {pid}){halo}")]
     #[diagnostic(code("HALO-E0641"), help("the output of node {node} and of vLLM is in {logs}"))]
-    RankEnded { node: String, group: String, rank: u64, pid: u64, logs: String },
+    RankEnded { node: String, group: String, rank: u64, pid: u64, halo: String, logs: String },
 
     #[error("node {node} is lost: {cause}")]
     #[diagnostic(

@@ -23,6 +23,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 /// How long the ranks' statistics may take to arrive after the first token.
 const STATISTICS: Duration = Duration::from_secs(10);
 
+/// Ranks renew their statistics every second; without news for longer, there is none.
+const QUIET: Duration = Duration::from_millis(1800);
+
 /// What is launched: a configuration, and the file it came from unless it is `--local`.
 #[derive(Debug)]
 pub struct Request {
@@ -220,13 +223,27 @@ fn all_ranks_use_halo(cluster: &mut Cluster, log: String) -> Result<(), ClusterE
     loop {
         let reported = report::tensor_parallel_ranks(&cluster.ranks, world);
         if reported >= world {
-            return Ok(());
+            return settle(cluster);
         }
         if Instant::now() > deadline {
             return Err(ClusterError::HaloUnused { reported, world, log });
         }
         cluster.wait(Some(Instant::now() + Duration::from_millis(200)), |_, _| None::<()>)?;
     }
+}
+
+/// Statistics arrive a little after the fact. What is reported as the state of a served model should have all that
+/// the first token took, on every rank.
+fn settle(cluster: &mut Cluster) -> Result<(), ClusterError> {
+    let deadline = Instant::now() + STATISTICS;
+    while Instant::now() < deadline {
+        let before = report::operations(&cluster.ranks);
+        cluster.wait(Some(Instant::now() + QUIET), |_, _| None::<()>)?;
+        if report::operations(&cluster.ranks) == before {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Where clients find the API.
@@ -253,9 +270,7 @@ fn ssh_host(config: &Config, target: &str) -> String {
 fn supervise(cluster: &mut Cluster, state: &mut State, folder: &Folder) -> Result<(), ClusterError> {
     loop {
         cluster.wait(Some(Instant::now() + RENEWAL), |_, _| None::<()>)?;
-        let counted =
-            |ranks: &[crate::state::RankState]| ranks.iter().map(|rank| rank.operations).sum::<u64>();
-        if counted(&state.ranks) != counted(&cluster.ranks) {
+        if report::operations(&state.ranks) != report::operations(&cluster.ranks) {
             state.ranks.clone_from(&cluster.ranks);
             folder.write(state)?;
         }

@@ -12,6 +12,11 @@ pub fn tensor_parallel_ranks(ranks: &[RankState], world: usize) -> usize {
     whole.map(|rank| (&rank.node, rank.pid)).collect::<BTreeSet<_>>().len()
 }
 
+/// Collectives of all ranks together.
+pub fn operations(ranks: &[RankState]) -> u64 {
+    ranks.iter().map(|rank| rank.operations).sum()
+}
+
 /// Said once, when the model is served.
 pub fn ready(state: &State) -> String {
     format!(
