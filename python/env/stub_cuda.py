@@ -11,7 +11,9 @@ import subprocess
 import sysconfig
 import tempfile
 
-SYSTEM = re.compile(r"^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux.*|libgomp.*)\.so|^libc10|^libtorch|^libshm")
+SYSTEM = re.compile(
+    r"^(libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s|ld-linux.*|libgomp.*)\.so|^libc10|^libtorch|^libshm"
+)
 # Symbols without a version are told apart by how the library names its functions.
 PREFIXES = {
     "libcublas.so": ("cublas",),
@@ -58,7 +60,8 @@ def build(path: pathlib.Path, versions: dict[str, set[str]], loose: set[str]) ->
         source.write_text("".join(f"int {symbol}(void) {{ return 1; }}\n" for symbol in sorted(symbols)))
         command = ["gcc", "-shared", "-fPIC", "-w", "-fno-builtin", "-nostdlib", f"-Wl,-soname,{path.name}"]
         if versions:
-            blocks = (f"{name} {{ global: {' '.join(s + ';' for s in sorted(part))} }};" for name, part in versions.items())
+            lists = {name: " ".join(f"{symbol};" for symbol in sorted(part)) for name, part in versions.items()}
+            blocks = (f"{name} {{ global: {symbols} }};" for name, symbols in lists.items())
             script.write_text("\n".join(blocks))
             command.append(f"-Wl,--version-script={script}")
         subprocess.run([*command, "-o", path, source], check=True)
