@@ -8,7 +8,7 @@ use thiserror::Error;
 pub enum Error {
     /// A program is not installed.
     #[error("the Soft-RoCE rig needs {missing}")]
-    #[diagnostic(code("HALO-E0701"), help("apt-get install qemu-system-x86 busybox-static cpio kmod xz-utils iproute2 rdma-core ibverbs-providers ibverbs-utils perftest; the rig runs on Debian and Ubuntu"))]
+    #[diagnostic(code("HALO-E0701"), help("apt-get install qemu-system-x86 util-linux busybox-static cpio kmod xz-utils iproute2 rdma-core ibverbs-providers ibverbs-utils perftest; the rig runs on Debian and Ubuntu"))]
     MissingTools {
         /// Which.
         missing: String,

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::error::Error;
 
 const TOOLS: &[&str] =
-    &["qemu-system-x86_64", "busybox", "cpio", "modprobe", "depmod", "xz", "rdma", "apt-get", "dpkg"];
+    &["qemu-system-x86_64", "setpriv", "busybox", "cpio", "modprobe", "depmod", "xz", "rdma", "apt-get", "dpkg"];
 const BOOT_MODULES: &[&str] =
     &["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay", "virtio_net", "virtio_rng"];
 const RDMA_MODULES: &[&str] =

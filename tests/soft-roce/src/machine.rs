@@ -58,7 +58,9 @@ impl Machine {
             .into_iter()
             .collect::<Result<_, Error>>()?;
         let log = File::create(folder.join("qemu.log")).map_err(io("making the log"))?;
-        let qemu = Command::new("qemu-system-x86_64")
+        // The kernel ends it with this process, however that ends.
+        let qemu = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
             .args(arguments(rig, image, &folder, shared, index, count))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -102,6 +104,10 @@ impl Machine {
     pub(crate) fn stop(&mut self) {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
+        // A QEMU that refused its arguments never opened its ends; readers that still wait for that are let go.
+        for name in ["out", "err"] {
+            let _ = File::options().read(true).write(true).open(self.folder.join(name));
+        }
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }

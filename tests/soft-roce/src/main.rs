@@ -65,8 +65,8 @@ struct Run {
     #[arg(long, value_enum, default_value = "6.12")]
     kernel: KernelName,
     /// Sets a variable for the command
-    #[arg(long = "env", value_name = "NAME=VALUE")]
-    environment: Vec<String>,
+    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = setting)]
+    environment: Vec<(String, String)>,
     /// The command, a line of bash
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -86,6 +86,15 @@ fn main() -> ExitCode {
     })
 }
 
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is meant")?;
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(word) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("`{name}` is not the name of a variable"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 fn run(options: &Run) -> Result<ExitCode, Error> {
     let mut rig = Rig::new()
         .kernel(options.kernel.into())
@@ -94,8 +103,7 @@ fn run(options: &Run) -> Result<ExitCode, Error> {
         .mtu(options.mtu)
         .timeout(Duration::from_secs(options.timeout))
         .echo(true);
-    for setting in &options.environment {
-        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+    for (name, value) in &options.environment {
         rig = rig.env(name, value);
     }
     let outcome = rig.run(&vec![options.command.join(" "); options.vms as usize])?;
