@@ -27,6 +27,7 @@ SILENCE = 15.0  # seconds without a word from the launcher after which it counts
 MARK = "HALO_CLUSTER_LAUNCH"
 
 launch = sys.argv[1]
+FOLDER = f"/tmp/halo-{launch}"  # the same on every node, as Ray wants it
 inbox = queue.Queue()
 out = sys.stdout.buffer
 out_lock = threading.Lock()
@@ -195,9 +196,8 @@ def run_folder():
     """A private folder for this launch on this node; short, because Ray puts sockets into it."""
     global folder
     if folder is None:
-        # The same path on every node, as Ray wants it; whoever made it first, it must be ours alone.
-        folder = f"/tmp/halo-{launch}"
-        os.mkdir(folder, 0o700)
+        os.mkdir(FOLDER, 0o700)  # an error if it exists: it must be ours alone
+        folder = FOLDER
         os.mkdir(os.path.join(folder, "stats"))
     return folder
 
@@ -336,7 +336,7 @@ def stop(grace):
 
 
 def sweep():
-    """Kills what another agent of this launch left on this node; how many processes that were."""
+    """Removes what another agent of this launch left on this node; how many processes that were."""
     mark, agent, spared = f"{MARK}={launch}".encode(), launch.encode(), set()
     pid, table = os.getpid(), parents()
     while pid:
@@ -359,6 +359,7 @@ def sweep():
                 marked.add(pid)
         victims = descendants(marked) - spared
         if not victims:
+            shutil.rmtree(FOLDER, ignore_errors=True)
             return {"swept": len(swept)}
         swept |= victims
         for pid in victims:

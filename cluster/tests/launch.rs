@@ -14,7 +14,7 @@ fn ctrl_c_ends_a_served_launch_and_leaves_nothing() {
     served.signal("INT");
     let (status, errors) = served.end();
     assert_eq!(status, Some(0), "{errors}");
-    assert_eq!(rig.left(), Vec::<String>::new());
+    rig.assert_nothing_is_left();
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_detached_launch_is_seen_by_status_and_ended_by_stop() {
     assert!(errors.starts_with("error[HALO-E0661]: another launch is running"), "{errors}");
 
     assert_eq!(rig.run(&["stop"]), (0, "stopped\n".to_owned(), String::new()));
-    assert_eq!(rig.left(), Vec::<String>::new());
+    rig.assert_nothing_is_left();
     assert_eq!(rig.status()["running"], false);
     assert_eq!(rig.run(&["stop"]).1, "nothing is running\n");
     let (_, logs, _) = rig.run(&["logs"]);
@@ -62,7 +62,7 @@ fn local_needs_no_configuration_and_makes_its_model_once() {
         assert_eq!(errors.contains("make a tiny model"), made, "{errors}");
         assert_eq!(rig.run(&["stop"]).0, 0);
     }
-    assert_eq!(rig.left(), Vec::<String>::new());
+    rig.assert_nothing_is_left();
 }
 
 /// Serves, kills the process that `victim` picks, and returns what the launcher says.
@@ -72,7 +72,7 @@ fn after_the_death_of(victim: impl Fn(&Rig) -> u64) -> String {
     kill(victim(&rig), "KILL");
     let (status, errors) = served.end();
     assert_eq!(status, Some(1), "{errors}");
-    assert_eq!(rig.left(), Vec::<String>::new());
+    rig.assert_nothing_is_left();
     assert_eq!(rig.status()["launch"]["phase"], "failed");
     errors
 }
@@ -119,6 +119,7 @@ fn a_launcher_that_is_killed_leaves_nothing() {
     served.signal("KILL");
     assert_eq!(served.end().0, None);
     rig.wait_until_nothing_is_left();
+    rig.assert_nothing_is_left();
     let state = rig.status();
     assert_eq!((&state["running"], &state["launch"]["phase"]), (&false.into(), &"failed".into()));
 }
@@ -135,7 +136,7 @@ fn stop_removes_what_a_killed_launcher_and_a_killed_agent_left() {
     assert!(!rig.left().is_empty());
     let (status, output, errors) = rig.run(&["stop"]);
     assert_eq!((status, output.as_str()), (0, "the launch had died; what it left is removed\n"), "{errors}");
-    assert_eq!(rig.left(), Vec::<String>::new());
+    rig.assert_nothing_is_left();
 }
 
 #[test]

@@ -141,6 +141,13 @@ impl Rig {
         serde_json::from_str(&output).unwrap()
     }
 
+    /// No process and no folder of a launch is left.
+    pub fn assert_nothing_is_left(&self) {
+        assert_eq!(self.left(), Vec::<String>::new());
+        let folder = format!("/tmp/halo-{}", self.status()["launch"]["launch"].as_str().unwrap());
+        assert!(!Path::new(&folder).exists(), "{folder}");
+    }
+
     /// Processes that were started by this rig's launcher: all inherit its state folder.
     pub fn left(&self) -> Vec<String> {
         processes(&format!("XDG_STATE_HOME={}", self.path("state").display()))

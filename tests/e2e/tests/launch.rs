@@ -151,7 +151,9 @@ fn a_cut_cable_fails_the_request_and_ends_the_launch() {
     let mut said = String::new();
     launch.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     println!("all was stopped after {:.1} s: {said}", cut.elapsed().as_secs_f64());
+    // Rank 0 stops because it lost rank 1, and says so.
     assert!(said.contains("error[HALO-E06"), "{said}");
+    assert!(said.contains(&format!("rank 1 ({}) is lost", hosts.host(2).name)), "{said}");
     assert_eq!(launch.wait().unwrap().code(), Some(1));
     assert_eq!(left(&hosts), []);
 }
