@@ -62,10 +62,15 @@ fn with_list<T>(work: impl FnOnce(&[NonNull<sys::ibv_device>]) -> Result<T, Erro
             return Err(Error::NoDevices);
         }
         let cause = error.to_string();
-        return Err(Error::Call { call: "ibv_get_device_list".to_owned(), device: "this host".to_owned(), cause });
+        return Err(Error::Call {
+            call: "ibv_get_device_list".to_owned(),
+            device: "this host".to_owned(),
+            cause,
+        });
     }
     // SAFETY: the list has `count` entries before its terminating null.
-    let devices = unsafe { std::slice::from_raw_parts(list.cast::<NonNull<sys::ibv_device>>(), count as usize) };
+    let devices =
+        unsafe { std::slice::from_raw_parts(list.cast::<NonNull<sys::ibv_device>>(), count as usize) };
     let result = work(devices);
     // SAFETY: the list came from ibv_get_device_list; opened contexts keep their devices by themselves.
     unsafe { (library.ibv_free_device_list)(list) };
@@ -211,7 +216,11 @@ impl Context {
         if status == 0 {
             return Ok(());
         }
-        Err(Error::Call { call: call.to_owned(), device: self.device.name.clone(), cause: errno(status.abs()) })
+        Err(Error::Call {
+            call: call.to_owned(),
+            device: self.device.name.clone(),
+            cause: errno(status.abs()),
+        })
     }
 }
 

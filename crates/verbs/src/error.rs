@@ -10,7 +10,9 @@ pub enum Error {
     #[error("libibverbs cannot be loaded from {path}: {cause}")]
     #[diagnostic(
         code("HALO-E0101"),
-        help("install it: `dnf install libibverbs rdma-core` or `apt-get install libibverbs1 ibverbs-providers`; HALO_LIBIBVERBS names another file")
+        help(
+            "install it: `dnf install libibverbs rdma-core` or `apt-get install libibverbs1 ibverbs-providers`; HALO_LIBIBVERBS names another file"
+        )
     )]
     LibraryMissing {
         /// What was tried.
@@ -31,13 +33,18 @@ pub enum Error {
     #[error("this host has no RDMA device")]
     #[diagnostic(
         code("HALO-E0103"),
-        help("is the NIC's driver loaded (E810: `modprobe irdma`; `rdma link` lists devices), and is /dev/infiniband passed into the container?")
+        help(
+            "is the NIC's driver loaded (E810: `modprobe irdma`; `rdma link` lists devices), and is /dev/infiniband passed into the container?"
+        )
     )]
     NoDevices,
 
     /// A device name that does not exist.
     #[error("there is no RDMA device `{given}`; this host has {available}")]
-    #[diagnostic(code("HALO-E0104"), help("HALO_RDMA_DEVICE takes a name of `halo-perf devices`, or name:port"))]
+    #[diagnostic(
+        code("HALO-E0104"),
+        help("HALO_RDMA_DEVICE takes a name of `halo-perf devices`, or name:port")
+    )]
     UnknownDevice {
         /// What was given.
         given: String,
@@ -49,7 +56,9 @@ pub enum Error {
     #[error("no RDMA port has a RoCE v2 GID for {address}: {looked_at}")]
     #[diagnostic(
         code("HALO-E0105"),
-        help("give the NIC's interface that IPv4 address and bring it up, or name another interface with HALO_INTERFACE; `halo-perf devices` shows all GIDs")
+        help(
+            "give the NIC's interface that IPv4 address and bring it up, or name another interface with HALO_INTERFACE; `halo-perf devices` shows all GIDs"
+        )
     )]
     NoGid {
         /// The data address.
@@ -62,7 +71,9 @@ pub enum Error {
     #[error("{device} cannot be opened: {cause}")]
     #[diagnostic(
         code("HALO-E0106"),
-        help("this user needs read and write access to /dev/infiniband/uverbs*: join the group that owns them (often `rdma`), or pass --device /dev/infiniband to the container")
+        help(
+            "this user needs read and write access to /dev/infiniband/uverbs*: join the group that owns them (often `rdma`), or pass --device /dev/infiniband to the container"
+        )
     )]
     Open {
         /// Which device.
@@ -75,7 +86,9 @@ pub enum Error {
     #[error("{device} may not pin {bytes} bytes: the memlock limit of this process is {limit}")]
     #[diagnostic(
         code("HALO-E0107"),
-        help("raise it: `ulimit -l unlimited`, a line `* - memlock unlimited` in /etc/security/limits.d/, LimitMEMLOCK=infinity in the systemd unit, or --ulimit memlock=-1 for the container")
+        help(
+            "raise it: `ulimit -l unlimited`, a line `* - memlock unlimited` in /etc/security/limits.d/, LimitMEMLOCK=infinity in the systemd unit, or --ulimit memlock=-1 for the container"
+        )
     )]
     Memlock {
         /// Which device.
@@ -88,7 +101,12 @@ pub enum Error {
 
     /// A call failed.
     #[error("{call} on {device} failed: {cause}")]
-    #[diagnostic(code("HALO-E0108"), help("`dmesg | tail` on this host often says more; is the device's port up and its firmware current?"))]
+    #[diagnostic(
+        code("HALO-E0108"),
+        help(
+            "`dmesg | tail` on this host often says more; is the device's port up and its firmware current?"
+        )
+    )]
     Call {
         /// Which call, with what was asked for.
         call: String,
@@ -102,7 +120,9 @@ pub enum Error {
     #[error("the queue pair on {device} would not go to {state} ({attributes}): {cause}")]
     #[diagnostic(
         code("HALO-E0109"),
-        help("to RTR this usually means that the peer's address cannot be reached from this GID: try `ping -I` from this address to the peer's")
+        help(
+            "to RTR this usually means that the peer's address cannot be reached from this GID: try `ping -I` from this address to the peer's"
+        )
     )]
     Transition {
         /// On which device.
@@ -131,7 +151,9 @@ pub enum Error {
     #[error("a write on {device} failed: {status}")]
     #[diagnostic(
         code("HALO-E0111"),
-        help("`transport retry counter exceeded` means that the peer does not answer: its process, its host, the cable or the switch")
+        help(
+            "`transport retry counter exceeded` means that the peer does not answer: its process, its host, the cable or the switch"
+        )
     )]
     Completion {
         /// On which device.

@@ -53,7 +53,9 @@ impl Gid {
     /// Reads an entry; `None` where it is not set.
     pub(crate) fn read(context: &Context, port: u8, index: u32) -> Option<Self> {
         let from_library = Self::query(context, port, index);
-        from_library.or_else(|| Self::from_sysfs(context.name(), port, index)).filter(|gid| gid.bytes != [0; 16])
+        from_library
+            .or_else(|| Self::from_sysfs(context.name(), port, index))
+            .filter(|gid| gid.bytes != [0; 16])
     }
 
     fn query(context: &Context, port: u8, index: u32) -> Option<Self> {
@@ -61,8 +63,7 @@ impl Gid {
         let mut entry = sys::ibv_gid_entry::default();
         let size = size_of::<sys::ibv_gid_entry>();
         // SAFETY: an open context; the entry is written, up to the size that is passed.
-        let status =
-            unsafe { query(context.raw.as_ptr(), u32::from(port), index, &raw mut entry, 0, size) };
+        let status = unsafe { query(context.raw.as_ptr(), u32::from(port), index, &raw mut entry, 0, size) };
         if status != 0 {
             return None;
         }
@@ -131,23 +132,35 @@ pub fn choose(address: IpAddr, named: Option<&str>) -> Result<Choice, Error> {
     }
     let mut refused = Vec::new();
     for device in all.iter().filter(|device| wanted.is_none_or(|wanted| wanted == device.name)) {
-        let context = match Context::open(&device.name) {
-            Ok(context) => context,
+        let found = Context::open(&device.name)
+            .and_then(|context| choose_on(&context, wanted_port, address, &mut refused));
+        match found {
+            Ok(Some(choice)) => return Ok(choice),
+            Ok(None) => {}
             Err(error) if wanted.is_some() => return Err(error),
-            Err(error) => {
-                refused.push(error.to_string());
-                continue;
-            }
-        };
-        for number in (1..=context.ports()?).filter(|number| wanted_port.is_none_or(|port| port == *number)) {
-            let (port, gids) = (context.port(number)?, context.gids(number)?);
-            match judge(device.transport, &port, &gids, address) {
-                Ok(gid) => return Ok(Choice { context, port, gid: gid.clone() }),
-                Err(cause) => refused.push(format!("{} port {number}: {cause}", device.name)),
-            }
+            // Another device may still do.
+            Err(error) => refused.push(error.to_string()),
         }
     }
-    Err(Error::NoGid { address: address.to_string(), looked_at: refused.join("; ") })
+    let looked_at = if refused.is_empty() { "no such port".to_owned() } else { refused.join("; ") };
+    Err(Error::NoGid { address: address.to_string(), looked_at })
+}
+
+/// The first port of one device that fits; why the others do not is added to `refused`.
+fn choose_on(
+    context: &Arc<Context>,
+    wanted_port: Option<u8>,
+    address: IpAddr,
+    refused: &mut Vec<String>,
+) -> Result<Option<Choice>, Error> {
+    for number in (1..=context.ports()?).filter(|number| wanted_port.is_none_or(|port| port == *number)) {
+        let (port, gids) = (context.port(number)?, context.gids(number)?);
+        match judge(context.device().transport, &port, &gids, address) {
+            Ok(gid) => return Ok(Some(Choice { context: Arc::clone(context), port, gid: gid.clone() })),
+            Err(cause) => refused.push(format!("{} port {number}: {cause}", context.name())),
+        }
+    }
+    Ok(None)
 }
 
 fn split_name(named: &str) -> (Option<&str>, Option<u8>) {
@@ -165,7 +178,10 @@ fn judge<'a>(
     address: IpAddr,
 ) -> Result<&'a Gid, String> {
     if transport == TransportKind::Iwarp {
-        return Err("it runs iWARP, not RoCE; for irdma set the parameter roce_ena=1 (or use devlink to enable RoCE)".to_owned());
+        return Err(
+            "it runs iWARP, not RoCE; for irdma set the parameter roce_ena=1 (or use devlink to enable RoCE)"
+                .to_owned(),
+        );
     }
     if port.link_layer != LinkLayer::Ethernet {
         return Err(format!("its link layer is {:?}, not Ethernet", port.link_layer));
@@ -175,7 +191,8 @@ fn judge<'a>(
     }
     let matching = gids.iter().find(|gid| gid.kind == GidKind::RoceV2 && gid.address() == address);
     matching.ok_or_else(|| {
-        let others = gids.iter().filter(|gid| gid.kind == GidKind::RoceV2).map(|gid| gid.address().to_string());
+        let others =
+            gids.iter().filter(|gid| gid.kind == GidKind::RoceV2).map(|gid| gid.address().to_string());
         let others = others.collect::<Vec<_>>().join(", ");
         let others = if others.is_empty() { "none".to_owned() } else { others };
         format!("its RoCE v2 GIDs are {others}")
@@ -209,7 +226,8 @@ mod tests {
         let up = port(PortState::Active, LinkLayer::Ethernet);
         let address = "192.168.100.1".parse().unwrap();
         assert_eq!(judge(TransportKind::InfiniBand, &up, &gids, address).unwrap().index, 5);
-        let other = judge(TransportKind::InfiniBand, &up, &gids, "192.168.100.9".parse().unwrap()).unwrap_err();
+        let other =
+            judge(TransportKind::InfiniBand, &up, &gids, "192.168.100.9".parse().unwrap()).unwrap_err();
         assert!(other.contains("10.0.0.1") && other.contains("192.168.100.1"), "{other}");
     }
 
@@ -220,8 +238,13 @@ mod tests {
         let refuse = |transport, port: Port| judge(transport, &port, &gids, address).unwrap_err();
         let up = port(PortState::Active, LinkLayer::Ethernet);
         assert!(refuse(TransportKind::Iwarp, up).contains("iWARP"));
-        assert!(refuse(TransportKind::InfiniBand, port(PortState::Active, LinkLayer::InfiniBand)).contains("link layer"));
-        assert!(refuse(TransportKind::InfiniBand, port(PortState::Down, LinkLayer::Ethernet)).contains("Down"));
+        assert!(
+            refuse(TransportKind::InfiniBand, port(PortState::Active, LinkLayer::InfiniBand))
+                .contains("link layer")
+        );
+        assert!(
+            refuse(TransportKind::InfiniBand, port(PortState::Down, LinkLayer::Ethernet)).contains("Down")
+        );
     }
 
     #[test]
@@ -229,5 +252,22 @@ mod tests {
         assert_eq!(split_name("irdma0"), (Some("irdma0"), None));
         assert_eq!(split_name("mlx5_0:2"), (Some("mlx5_0"), Some(2)));
         assert_eq!(split_name("odd:name"), (Some("odd:name"), None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_table_the_first_roce_v2_gid_of_the_address_is_taken_or_none(
+            table in proptest::collection::vec((0..3u8, 0..4u8), 0..16),
+        ) {
+            let kinds = [GidKind::InfiniBand, GidKind::RoceV1, GidKind::RoceV2];
+            let entries = table.iter().enumerate();
+            let gids: Vec<Gid> = entries
+                .map(|(index, (kind, host))| gid(index as u32, kinds[*kind as usize], &format!("10.0.0.{host}")))
+                .collect();
+            let up = port(PortState::Active, LinkLayer::Ethernet);
+            let taken = judge(TransportKind::InfiniBand, &up, &gids, "10.0.0.1".parse().unwrap());
+            let expected = table.iter().position(|entry| *entry == (2, 1));
+            proptest::prop_assert_eq!(taken.ok().map(|gid| gid.index as usize), expected);
+        }
     }
 }

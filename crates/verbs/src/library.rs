@@ -72,11 +72,11 @@ const _: () = assert!(size_of::<c_uint>() == 4, "libibverbs' enumerations are 32
 /// The library, loaded once. A failure is remembered too: a host does not grow an RDMA stack while a program runs.
 pub(crate) fn library() -> Result<&'static Library, Error> {
     static LIBRARY: OnceLock<Result<Library, Error>> = OnceLock::new();
-    LIBRARY.get_or_init(load).as_ref().map_err(Clone::clone)
+    let path = || halo_env::HALO_LIBIBVERBS.get().unwrap_or_else(|| "libibverbs.so.1".to_owned());
+    LIBRARY.get_or_init(|| load(path())).as_ref().map_err(Clone::clone)
 }
 
-fn load() -> Result<Library, Error> {
-    let path = halo_env::HALO_LIBIBVERBS.get().unwrap_or_else(|| "libibverbs.so.1".to_owned());
+fn load(path: String) -> Result<Library, Error> {
     // SAFETY: loading libibverbs runs its constructors, which only read its configuration.
     let library = unsafe { libloading::Library::new(&path) };
     let library = library.map_err(|error| Error::LibraryMissing { path, cause: error.to_string() })?;
@@ -90,4 +90,24 @@ pub(crate) fn text(pointer: *const c_char) -> String {
     }
     // SAFETY: not null, and libibverbs returns static, terminated strings.
     unsafe { std::ffi::CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_is_not_there_is_named() {
+        let error = load("/nonexistent/libibverbs.so.1".to_owned()).err().unwrap();
+        assert!(
+            matches!(&error, Error::LibraryMissing { path, .. } if path == "/nonexistent/libibverbs.so.1")
+        );
+        assert!(error.to_string().contains("/nonexistent/libibverbs.so.1"), "{error}");
+    }
+
+    #[test]
+    fn a_library_without_verbs_is_told_by_the_function_it_lacks() {
+        let error = load("libc.so.6".to_owned()).err().unwrap();
+        assert!(matches!(error, Error::SymbolMissing { symbol: "ibv_get_device_list" }), "{error}");
+    }
 }

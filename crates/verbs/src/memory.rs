@@ -92,7 +92,10 @@ unsafe impl Sync for MemoryRegion {}
 
 impl fmt::Debug for MemoryRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryRegion").field("domain", &self.domain).field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("MemoryRegion")
+            .field("domain", &self.domain)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -114,9 +117,8 @@ impl MemoryRegion {
     ) -> Result<Self, Error> {
         let library = domain.context.library;
         // SAFETY: a live protection domain; the memory is there by this function's contract.
-        let raw = unsafe {
-            (library.ibv_reg_mr)(domain.raw.as_ptr(), base.as_ptr().cast(), bytes, access.flags())
-        };
+        let raw =
+            unsafe { (library.ibv_reg_mr)(domain.raw.as_ptr(), base.as_ptr().cast(), bytes, access.flags()) };
         let raw = NonNull::new(raw).ok_or_else(|| refused(&domain, "ibv_reg_mr", bytes))?;
         Ok(Self { domain, raw, base: base.as_ptr() as u64, bytes, _owner: owner })
     }
@@ -135,8 +137,11 @@ impl MemoryRegion {
         access: Access,
         owner: Arc<dyn Any + Send + Sync>,
     ) -> Result<Self, Error> {
-        let register =
-            domain.context.library.ibv_reg_dmabuf_mr.ok_or(Error::SymbolMissing { symbol: "ibv_reg_dmabuf_mr" })?;
+        let register = domain
+            .context
+            .library
+            .ibv_reg_dmabuf_mr
+            .ok_or(Error::SymbolMissing { symbol: "ibv_reg_dmabuf_mr" })?;
         // SAFETY: a live protection domain and file; the exporter's memory is kept by the registration itself.
         let raw = unsafe {
             register(domain.raw.as_ptr(), offset, bytes, address, file.as_raw_fd(), access.flags())

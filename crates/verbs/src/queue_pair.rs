@@ -61,7 +61,10 @@ unsafe impl Sync for QueuePair {}
 
 impl fmt::Debug for QueuePair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueuePair").field("number", &self.address().number).field("port", &self.choice).finish_non_exhaustive()
+        f.debug_struct("QueuePair")
+            .field("number", &self.address().number)
+            .field("port", &self.choice)
+            .finish_non_exhaustive()
     }
 }
 
@@ -125,8 +128,7 @@ impl QueuePair {
             qp_access_flags: sys::IBV_ACCESS_REMOTE_WRITE,
             ..sys::ibv_qp_attr::default()
         };
-        let mask =
-            sys::IBV_QP_STATE | sys::IBV_QP_PKEY_INDEX | sys::IBV_QP_PORT | sys::IBV_QP_ACCESS_FLAGS;
+        let mask = sys::IBV_QP_STATE | sys::IBV_QP_PKEY_INDEX | sys::IBV_QP_PORT | sys::IBV_QP_ACCESS_FLAGS;
         self.modify("INIT", &mut attributes, mask, || format!("port {}", self.choice.port.number))
     }
 
@@ -164,7 +166,13 @@ impl QueuePair {
             | sys::IBV_QP_RQ_PSN
             | sys::IBV_QP_MAX_DEST_RD_ATOMIC
             | sys::IBV_QP_MIN_RNR_TIMER;
-        let asked = || format!("peer {}, GID index {}, MTU {mtu}", std::net::Ipv6Addr::from(peer.gid), self.choice.gid.index);
+        let asked = || {
+            format!(
+                "peer {}, GID index {}, MTU {mtu}",
+                std::net::Ipv6Addr::from(peer.gid),
+                self.choice.gid.index
+            )
+        };
         self.modify("RTR", &mut attributes, mask, asked)?;
 
         let mut attributes = sys::ibv_qp_attr {
@@ -236,7 +244,13 @@ impl QueuePair {
     ///
     /// # Errors
     /// The part lies outside, the queue is full, or the device refuses.
-    pub fn post_receive(&self, region: &MemoryRegion, offset: usize, bytes: usize, id: u64) -> Result<(), Error> {
+    pub fn post_receive(
+        &self,
+        region: &MemoryRegion,
+        offset: usize,
+        bytes: usize,
+        id: u64,
+    ) -> Result<(), Error> {
         let mut segment = region.part(offset, bytes)?;
         let mut request = sys::ibv_recv_wr {
             wr_id: id,

@@ -97,7 +97,10 @@ mod tests {
     fn a_request_is_lowered_with_every_field() {
         let remote = Remote { address: 0x1234, key: 77 };
         let (mut segment, mut inline) = (sys::ibv_sge::default(), [0; 8]);
-        let request = WorkRequest::write_inline(9, remote).signaled(5).with_immediate(1).lower(&mut segment, &mut inline);
+        let request = WorkRequest::write_inline(9, remote)
+            .signaled(5)
+            .with_immediate(1)
+            .lower(&mut segment, &mut inline);
         assert_eq!(request.opcode, sys::IBV_WR_RDMA_WRITE_WITH_IMM);
         assert_eq!(request.send_flags, sys::IBV_SEND_SIGNALED | sys::IBV_SEND_INLINE);
         assert_eq!((request.wr_id, request.num_sge), (5, 1));
