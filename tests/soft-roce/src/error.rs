@@ -8,7 +8,12 @@ use thiserror::Error;
 pub enum Error {
     /// A program is not installed.
     #[error("the Soft-RoCE rig needs {missing}")]
-    #[diagnostic(code("HALO-E0701"), help("apt-get install qemu-system-x86 util-linux busybox-static cpio kmod xz-utils iproute2 rdma-core ibverbs-providers ibverbs-utils perftest; the rig runs on Debian and Ubuntu"))]
+    #[diagnostic(
+        code("HALO-E0701"),
+        help(
+            "apt-get install qemu-system-x86 util-linux busybox-static cpio kmod xz-utils iproute2 rdma-core ibverbs-providers ibverbs-utils perftest; the rig runs on Debian and Ubuntu"
+        )
+    )]
     MissingTools {
         /// Which.
         missing: String,
@@ -16,7 +21,12 @@ pub enum Error {
 
     /// A step of making the kernel and its initramfs failed.
     #[error("{step} failed: {cause}")]
-    #[diagnostic(code("HALO-E0702"), help("kernel packages come through apt-get: is its list current (apt-get update), and is there a network?"))]
+    #[diagnostic(
+        code("HALO-E0702"),
+        help(
+            "kernel packages come through apt-get: is its list current (apt-get update), and is there a network?"
+        )
+    )]
     Build {
         /// Which.
         step: String,
@@ -26,7 +36,12 @@ pub enum Error {
 
     /// The machines could not be started or watched.
     #[error("{what}: {cause}")]
-    #[diagnostic(code("HALO-E0703"), help("this is the operating system's answer; memory (1 GiB per machine) and disk are the usual reasons"))]
+    #[diagnostic(
+        code("HALO-E0703"),
+        help(
+            "this is the operating system's answer; memory (1 GiB per machine) and disk are the usual reasons"
+        )
+    )]
     System {
         /// What was tried.
         what: String,

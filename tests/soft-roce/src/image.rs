@@ -7,12 +7,31 @@ use std::process::{Command, Stdio};
 
 use crate::error::Error;
 
-const TOOLS: &[&str] =
-    &["qemu-system-x86_64", "setpriv", "busybox", "cpio", "modprobe", "depmod", "xz", "rdma", "apt-get", "dpkg"];
+const TOOLS: &[&str] = &[
+    "qemu-system-x86_64",
+    "setpriv",
+    "busybox",
+    "cpio",
+    "modprobe",
+    "depmod",
+    "xz",
+    "rdma",
+    "apt-get",
+    "dpkg",
+];
 const BOOT_MODULES: &[&str] =
     &["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay", "virtio_net", "virtio_rng"];
-const RDMA_MODULES: &[&str] =
-    &["crc32_generic", "ib_uverbs", "rdma_cm", "rdma_ucm", "ib_umad", "rdma_rxe", "sch_netem", "veth", "dummy"];
+const RDMA_MODULES: &[&str] = &[
+    "crc32_generic",
+    "ib_uverbs",
+    "rdma_cm",
+    "rdma_ucm",
+    "ib_umad",
+    "rdma_rxe",
+    "sch_netem",
+    "veth",
+    "dummy",
+];
 
 /// Which kernel boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,7 +64,9 @@ impl Kernel {
             .filter(|name| !name.contains("unsigned") && !name.contains("cloud") && !name.contains("-rt-"))
             .collect();
         names.sort_by_key(|name| {
-            name.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect::<Vec<u32>>()
+            name.split(|c: char| !c.is_ascii_digit())
+                .filter_map(|part| part.parse().ok())
+                .collect::<Vec<u32>>()
         });
         names.last().map(|name| (*name).to_owned()).ok_or_else(|| Error::Build {
             step: format!("finding a kernel {} among apt's packages", self.folder()),
@@ -136,7 +157,8 @@ fn make(kernel: Kernel, folder: &Path, image: &Image) -> Result<(), Error> {
     if !packed.success() {
         return Err(Error::Build { step: "cpio".to_owned(), cause: packed.to_string() });
     }
-    fs::copy(root.join(format!("boot/vmlinuz-{version}")), &image.kernel).map_err(Error::system("copying the kernel"))?;
+    fs::copy(root.join(format!("boot/vmlinuz-{version}")), &image.kernel)
+        .map_err(Error::system("copying the kernel"))?;
     Ok(())
 }
 
@@ -162,12 +184,16 @@ fn add_modules(
             if !present.insert(plain.clone()) {
                 continue;
             }
-            let target = fs::File::create(tree.join("modules").join(&plain)).map_err(Error::system("copying a module"))?;
+            let target = fs::File::create(tree.join("modules").join(&plain))
+                .map_err(Error::system("copying a module"))?;
             let unpack = if name.ends_with(".xz") { "xz" } else { "cat" };
             let flag: &[&str] = if name.ends_with(".xz") { &["-dc"] } else { &[] };
             let done = Command::new(unpack).args(flag).arg(path).stdout(target).status();
             if !done.map_err(Error::system("unpacking a module"))?.success() {
-                return Err(Error::Build { step: format!("unpacking {path}"), cause: "xz failed".to_owned() });
+                return Err(Error::Build {
+                    step: format!("unpacking {path}"),
+                    cause: "xz failed".to_owned(),
+                });
             }
             order.push(plain);
         }

@@ -41,7 +41,8 @@ impl Machine {
         fs::create_dir(&folder).map_err(io("making the folder"))?;
         fs::write(folder.join("stage2.sh"), STAGE2).map_err(io("writing the start script"))?;
         fs::write(folder.join("command"), command).map_err(io("writing the command"))?;
-        fs::write(folder.join("environment"), environment(rig, index, count)).map_err(io("writing the environment"))?;
+        fs::write(folder.join("environment"), environment(rig, index, count))
+            .map_err(io("writing the environment"))?;
         let readers = ["out", "err"]
             .map(|name| {
                 let path = folder.join(name);
@@ -150,7 +151,14 @@ fn environment(rig: &Rig, index: usize, count: usize) -> String {
     text
 }
 
-fn arguments(rig: &Rig, image: &Image, folder: &Path, shared: &Path, index: usize, count: usize) -> Vec<String> {
+fn arguments(
+    rig: &Rig,
+    image: &Image,
+    folder: &Path,
+    shared: &Path,
+    index: usize,
+    count: usize,
+) -> Vec<String> {
     let socket = |index: usize| shared.join(format!("cable{index}")).display().to_string();
     let cable = if count > 1 {
         let (ours, theirs) = (socket(index), socket(index ^ 1));

@@ -97,7 +97,15 @@ impl Rig {
         let mut machines = Vec::new();
         for (index, command) in commands.iter().enumerate() {
             let count = commands.len();
-            machines.push(Machine::start(self, &image, shared.path(), index, count, command.as_ref(), &lines)?);
+            machines.push(Machine::start(
+                self,
+                &image,
+                shared.path(),
+                index,
+                count,
+                command.as_ref(),
+                &lines,
+            )?);
         }
         drop(lines);
         let mut heard = Heard { outputs: vec![String::new(); machines.len()], timeline: Vec::new() };

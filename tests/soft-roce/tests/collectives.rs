@@ -78,10 +78,8 @@ fn a_killed_process_is_named_by_the_other_machine_within_5_seconds() {
 
 #[test]
 fn a_memlock_limit_too_low_is_named_with_its_remedy() {
-    let command = format!(
-        "ulimit -l 64; {}; echo status $?",
-        rank("all-reduce", "--transport rdma --min 8 --max 8")
-    );
+    let command =
+        format!("ulimit -l 64; {}; echo status $?", rank("all-reduce", "--transport rdma --min 8 --max 8"));
     // Root may pin without limit; anybody else may not.
     let command = format!(
         "chmod 666 /dev/infiniband/*; setpriv --reuid 1000 --regid 1000 --clear-groups bash -c {}",

@@ -15,7 +15,17 @@ fn soft_roce() -> Command {
 #[test]
 fn a_machine_sees_rxe0_and_its_status_comes_back() {
     let outcome = soft_roce()
-        .args(["run", "-n", "1", "--timeout", "240", "--env", "WORD=it's here", "--", "ibv_devinfo -d rxe0; echo $WORD >&2; exit 7"])
+        .args([
+            "run",
+            "-n",
+            "1",
+            "--timeout",
+            "240",
+            "--env",
+            "WORD=it's here",
+            "--",
+            "ibv_devinfo -d rxe0; echo $WORD >&2; exit 7",
+        ])
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&outcome.stdout);

@@ -15,7 +15,10 @@ fn a_flag_in_the_same_post_never_overtakes_its_payload() {
     let outcome = check::<2>("writes");
     assert!(outcome.succeeded(), "{outcome:#?}");
     for vm in &outcome.vms {
-        assert!(vm.output.contains("100 rounds of 65536 bytes and a flag, every byte in its place"), "{outcome:#?}");
+        assert!(
+            vm.output.contains("100 rounds of 65536 bytes and a flag, every byte in its place"),
+            "{outcome:#?}"
+        );
     }
     assert!(outcome.vms[1].output.contains("rank 1: rxe0 port 1 GID"), "{outcome:#?}");
 }
@@ -36,7 +39,10 @@ fn writes_to_a_dead_peer_fail_with_the_cause_first() {
     assert_eq!(survivor.status, Some(0), "{outcome:#?}");
     let cause = "write 1: a write on rxe0 failed: transport retry counter exceeded (status 12)";
     assert!(survivor.output.contains(cause), "{outcome:#?}");
-    assert!(survivor.output.contains("write 2: a write on rxe0 failed: Work Request Flushed Error (status 5)"), "{outcome:#?}");
+    assert!(
+        survivor.output.contains("write 2: a write on rxe0 failed: Work Request Flushed Error (status 5)"),
+        "{outcome:#?}"
+    );
 }
 
 #[test]

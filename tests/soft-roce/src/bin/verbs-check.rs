@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use halo_verbs::{
-    Access, Completion, CompletionQueue, Context, MemoryRegion, ProtectionDomain, QueuePair, QueuePairAddress,
-    QueuePairLimits, Remote, WorkRequest, choose,
+    Access, Completion, CompletionQueue, Context, MemoryRegion, ProtectionDomain, QueuePair,
+    QueuePairAddress, QueuePairLimits, Remote, WorkRequest, choose,
 };
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -159,7 +159,8 @@ impl Connection {
 
         let QueuePairAddress { number, first_packet, gid, mtu } = pair.address();
         let gid = u128::from_be_bytes(gid);
-        let offer = format!("{number} {first_packet} {gid} {mtu} {} {}", region.address(), region.remote_key());
+        let offer =
+            format!("{number} {first_packet} {gid} {mtu} {} {}", region.address(), region.remote_key());
         let theirs = exchange(&mut control, &offer)?;
         let [number, first_packet, gid, mtu, address, key] = theirs.split(' ').collect::<Vec<_>>()[..] else {
             return Err(format!("not an offer: {theirs}").into());
