@@ -15,7 +15,8 @@ from vllm.logger import init_logger
 from halo.communicator import Communicator
 from halo.errors import UsageError
 
-logger = init_logger(__name__)
+# Under vLLM's own name: its logging shows nothing of other loggers.
+logger = init_logger("vllm.halo")
 
 # How often each group has been made in this process: a group made again must not read its predecessor's greetings.
 _generations: collections.Counter[str] = collections.Counter()
