@@ -64,6 +64,11 @@ impl Peer {
         let bytes = Arc::default();
         Self { info, link, bytes, sent: 0, acknowledged: 0, consumed: 0, told: 0 }
     }
+
+    /// The peer has consumed this many messages; it may have said more before.
+    fn learn(&mut self, consumed: u64) {
+        self.acknowledged = self.acknowledged.max(consumed.min(self.sent));
+    }
 }
 
 /// All links of one rank.
@@ -182,7 +187,16 @@ impl Fabric for Mesh {
         let to = self.peers[peer].as_mut().expect("a rank has no link to itself");
         if to.sent - to.acknowledged >= slots {
             let told = self.arena.load(self.layout.credit(self.rank, peer));
-            to.acknowledged = to.acknowledged.max(told.min(to.sent));
+            to.learn(told);
+            // Credit also lies in messages that have arrived and wait: an operation in place must send before it may
+            // consume them.
+            for number in to.consumed + 1..=to.consumed + slots {
+                let trailer = self.layout.slot(self.rank, peer, number) + self.layout.slot_bytes;
+                if self.arena.load(trailer + FLAG_IN_TRAILER) != number {
+                    break;
+                }
+                to.learn(self.arena.read_header(trailer).consumed);
+            }
         }
         to.sent - to.acknowledged < slots && to.link.ready()
     }
@@ -232,7 +246,7 @@ impl Fabric for Mesh {
         let trailer = self.layout.slot(self.rank, peer, from.consumed + 1) + self.layout.slot_bytes;
         let header = self.arena.read_header(trailer);
         from.bytes.received.fetch_add(u64::from(header.length), Ordering::Relaxed);
-        from.acknowledged = from.acknowledged.max(header.consumed.min(from.sent));
+        from.learn(header.consumed);
         from.consumed += 1;
         // Messages the other way carry credit for free; only one-sided traffic needs it told apart.
         if from.consumed - from.told < (self.layout.slots as u64).div_ceil(2) {

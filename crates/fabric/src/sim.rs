@@ -1,6 +1,7 @@
 //! A simulated [`Fabric`]: all ranks in one thread, virtual time, delays drawn from a seed, so that every run can be
 //! repeated. It keeps the real one's promises (order within a pair, room for a few messages, contents unchanged) and
-//! none beyond them: links overtake each other, and a rank may be far behind.
+//! none beyond them: links overtake each other, a rank may be far behind, and credit comes as late as in the real one,
+//! with a message the other way or by itself after half the room is used.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,16 +14,16 @@ use crate::message::{Message, Tag};
 #[derive(Debug)]
 struct Flying {
     arrives: u64,
-    tag: Tag,
-    payload: Vec<u8>,
+    /// How many of the receiver's messages the sender has consumed.
+    consumed: u64,
+    /// Nothing, where only credit is told.
+    message: Option<(Tag, Vec<u8>)>,
 }
 
 /// One direction of one pair.
 #[derive(Debug, Default)]
 struct Lane {
     flying: VecDeque<Flying>,
-    /// Sent and not yet released by the receiver.
-    occupied: usize,
     last_arrival: u64,
     messages: u64,
     bytes: u64,
@@ -48,6 +49,22 @@ impl World {
     }
 }
 
+impl World {
+    /// Sends something on its way; a later one of a pair never overtakes an earlier one.
+    fn fly(&mut self, from: usize, to: usize, consumed: u64, message: Option<(Tag, Vec<u8>)>) {
+        let most = self.max_delay;
+        let delay = 1 + self.draw(most);
+        let now = self.now;
+        let lane = &mut self.lanes[from][to];
+        lane.last_arrival = (now + delay).max(lane.last_arrival);
+        if let Some((_, payload)) = &message {
+            lane.messages += 1;
+            lane.bytes += payload.len() as u64;
+        }
+        lane.flying.push_back(Flying { arrives: lane.last_arrival, consumed, message });
+    }
+}
+
 /// All ranks of a simulated network.
 #[derive(Debug)]
 pub struct Simulation {
@@ -66,9 +83,9 @@ impl Simulation {
 
     /// The fabric of one rank.
     pub fn rank(&self, rank: usize) -> SimFabric {
-        let world = self.world.borrow().lanes.len();
-        let inbox = (0..world).map(|_| VecDeque::new()).collect();
-        SimFabric { world: Rc::clone(&self.world), rank, ranks: world, slot_bytes: self.slot_bytes, inbox }
+        let ranks = self.world.borrow().lanes.len();
+        let peers = (0..ranks).map(|_| Peer::default()).collect();
+        SimFabric { world: Rc::clone(&self.world), rank, slot_bytes: self.slot_bytes, peers }
     }
 
     /// Which rank runs next: drawn, so that ranks get ahead of each other.
@@ -92,14 +109,24 @@ impl Simulation {
     }
 }
 
+/// One peer as one rank sees it; the counts are those of the real mesh.
+#[derive(Debug, Default)]
+struct Peer {
+    /// (its credit, what it says), oldest first.
+    inbox: VecDeque<(u64, Tag, Vec<u8>)>,
+    sent: u64,
+    acknowledged: u64,
+    consumed: u64,
+    told: u64,
+}
+
 /// The simulated fabric of one rank.
 #[derive(Debug)]
 pub struct SimFabric {
     world: Rc<RefCell<World>>,
     rank: usize,
-    ranks: usize,
     slot_bytes: usize,
-    inbox: Vec<VecDeque<(Tag, Vec<u8>)>>,
+    peers: Vec<Peer>,
 }
 
 impl Fabric for SimFabric {
@@ -108,7 +135,7 @@ impl Fabric for SimFabric {
     }
 
     fn world(&self) -> usize {
-        self.ranks
+        self.peers.len()
     }
 
     fn slot_bytes(&self) -> usize {
@@ -116,34 +143,37 @@ impl Fabric for SimFabric {
     }
 
     fn can_send(&mut self, peer: usize) -> bool {
-        let world = self.world.borrow();
-        world.lanes[self.rank][peer].occupied < world.slots
+        let slots = self.world.borrow().slots as u64;
+        let to = &mut self.peers[peer];
+        let waiting = to.inbox.back().map_or(0, |(consumed, ..)| *consumed);
+        to.acknowledged = to.acknowledged.max(waiting);
+        to.sent - to.acknowledged < slots
     }
 
     fn send(&mut self, peer: usize, tag: Tag, payload: &[u8]) -> Result<(), FabricError> {
         assert!(payload.len() <= self.slot_bytes, "a message is at most one slot");
         assert!(self.can_send(peer), "sent without room");
-        let mut world = self.world.borrow_mut();
-        let delay = 1 + { let most = world.max_delay; world.draw(most) };
-        let now = world.now;
-        let lane = &mut world.lanes[self.rank][peer];
-        // A later message of one pair never overtakes an earlier one.
-        let arrives = (now + delay).max(lane.last_arrival);
-        lane.last_arrival = arrives;
-        lane.occupied += 1;
-        lane.messages += 1;
-        lane.bytes += payload.len() as u64;
-        lane.flying.push_back(Flying { arrives, tag, payload: payload.to_vec() });
+        let to = &mut self.peers[peer];
+        to.sent += 1;
+        to.told = to.consumed;
+        self.world.borrow_mut().fly(self.rank, peer, to.consumed, Some((tag, payload.to_vec())));
         Ok(())
     }
 
     fn head(&self, peer: usize) -> Result<Option<Message<'_>>, FabricError> {
-        Ok(self.inbox[peer].front().map(|(tag, payload)| Message { tag: *tag, payload }))
+        Ok(self.peers[peer].inbox.front().map(|(_, tag, payload)| Message { tag: *tag, payload }))
     }
 
     fn release(&mut self, peer: usize) -> Result<(), FabricError> {
-        self.inbox[peer].pop_front().expect("released a message that was there");
-        self.world.borrow_mut().lanes[peer][self.rank].occupied -= 1;
+        let mut world = self.world.borrow_mut();
+        let from = &mut self.peers[peer];
+        let (credit, ..) = from.inbox.pop_front().expect("released a message that was there");
+        from.acknowledged = from.acknowledged.max(credit);
+        from.consumed += 1;
+        if from.consumed - from.told >= (world.slots as u64).div_ceil(2) {
+            from.told = from.consumed;
+            world.fly(self.rank, peer, from.consumed, None);
+        }
         Ok(())
     }
 
@@ -154,10 +184,13 @@ impl Fabric for SimFabric {
             return Err(FabricError::PeerLost { peer, host: format!("sim{peer}"), cause });
         }
         let now = world.now;
-        for (peer, inbox) in self.inbox.iter_mut().enumerate() {
+        for (peer, from) in self.peers.iter_mut().enumerate() {
             let flying = &mut world.lanes[peer][self.rank].flying;
-            while let Some(message) = flying.pop_front_if(|message| message.arrives <= now) {
-                inbox.push_back((message.tag, message.payload));
+            while let Some(arrived) = flying.pop_front_if(|flying| flying.arrives <= now) {
+                match arrived.message {
+                    Some((tag, payload)) => from.inbox.push_back((arrived.consumed, tag, payload)),
+                    None => from.acknowledged = from.acknowledged.max(arrived.consumed),
+                }
             }
         }
         Ok(())
