@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 
 import halo
@@ -96,3 +97,10 @@ def test_a_closed_communicator_says_so():
 def test_a_rank_outside_the_world_is_refused():
     with pytest.raises(halo.UsageError, match="rank"):
         halo.Communicator(2, 2)
+
+
+def test_errors_travel_between_processes() -> None:
+    error = halo.PeerLostError("HALO-E0219", "rank 1 is gone", "look at its log", 1)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is halo.PeerLostError
+    assert (str(copy), copy.code, copy.help, copy.peer) == (str(error), "HALO-E0219", "look at its log", 1)

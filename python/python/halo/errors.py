@@ -8,6 +8,7 @@ class HaloError(RuntimeError):
 
     Attributes:
         code: the stable code, such as ``HALO-E0219``.
+        message: what went wrong, and where.
         help: what to do about it.
         peer: the rank it is about, if it is about one.
     """
@@ -15,8 +16,13 @@ class HaloError(RuntimeError):
     def __init__(self, code: str, message: str, help: str = "", peer: int | None = None) -> None:
         super().__init__(f"{code}: {message}" + (f"\n  help: {help}" if help else ""))
         self.code = code
+        self.message = message
         self.help = help
         self.peer = peer
+
+    def __reduce__(self) -> tuple[type[HaloError], tuple[str, str, str, int | None]]:
+        # Errors travel between processes (multiprocessing, Ray); by default only the composed text would.
+        return type(self), (self.code, self.message, self.help, self.peer)
 
 
 class ConnectError(HaloError):

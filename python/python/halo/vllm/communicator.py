@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.distributed import ProcessGroup
 from torch.distributed.distributed_c10d import _get_default_store
 from vllm.distributed.device_communicators.base_device_communicator import All2AllManagerBase, DeviceCommunicatorBase
 from vllm.logger import init_logger
+from vllm.utils.network_utils import get_ip
 
 from halo.communicator import Communicator
 from halo.errors import UsageError
@@ -59,7 +61,9 @@ class HaloCommunicator(DeviceCommunicatorBase):
         identity = f"{name}/{'-'.join(map(str, self.ranks))}"
         _generations[identity] += 1
         store = torch.distributed.PrefixStore(f"halo/{identity}/{_generations[identity]}", _get_default_store())
-        communicator = Communicator.from_store(store, self.rank_in_group, self.world_size, name=name)
+        communicator = Communicator.from_store(
+            store, self.rank_in_group, self.world_size, name=name, address=_data_address()
+        )
         for link in communicator.links:
             logger.info(
                 "halo: group %s rank %d reaches rank %d on %s by %s (%s)",
@@ -189,6 +193,18 @@ class HaloCommunicator(DeviceCommunicatorBase):
 
     def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.device)
+
+
+def _data_address() -> str | None:
+    """This node's address as vLLM knows it (``VLLM_HOST_IP``), where halo is not told another one.
+
+    The ranks meet through a store, which does not tell which of a node's addresses its peers can reach.
+    """
+    if os.environ.get("HALO_ADDRESS") or os.environ.get("HALO_INTERFACE"):
+        return None
+    address = get_ip()
+    # vLLM's word for a machine without a route; what halo then chooses by itself serves one host.
+    return None if address == "0.0.0.0" else address
 
 
 def _on_host(tensor: torch.Tensor) -> torch.Tensor:
