@@ -12,9 +12,11 @@ use crate::memory::{MemoryRegion, ProtectionDomain};
 use crate::sys;
 use crate::work_request::WorkRequest;
 
-/// 4.096 us x 2^14 = 67 ms until an unanswered packet is sent again.
-const ACK_TIMEOUT: u8 = 14;
-/// Then six times more before giving up. Seven, the most that fits, never gives up on rdma_rxe.
+/// 4.096 us x 2^16 = 268 ms until an unanswered packet is sent again. Lost packets are mostly noticed earlier, by the
+/// next one that arrives; this is for a peer that is silent.
+const ACK_TIMEOUT: u8 = 16;
+/// Then six times more before giving up, after 1.9 s: a host that is only busy has answered by then. Seven, the most that
+/// fits, never gives up on rdma_rxe.
 const RETRIES: u8 = 6;
 /// A receiver that is not ready is asked again after 0.64 ms; 0 would mean 655 ms.
 const RECEIVER_NOT_READY_TIMER: u8 = 12;

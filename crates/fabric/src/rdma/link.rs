@@ -30,10 +30,10 @@ pub(crate) struct RdmaLink {
 }
 
 impl RdmaLink {
-    /// Work requests that must fit the queue: two per message in flight, credits, and what a full round may leave
-    /// unsignaled.
+    /// Work requests that must fit the queue: two per message in flight and one per credit, which the slots bound, and
+    /// a quarter of the depth that may be unsignaled. That is five per slot; the rest is for completions not seen yet.
     pub(crate) fn queue_depth(layout: Layout) -> u32 {
-        (4 * layout.slots as u32).max(16)
+        (8 * layout.slots as u32).max(16)
     }
 
     pub(crate) fn new(

@@ -58,7 +58,12 @@ pub(crate) struct RdmaEndpoint {
 
 impl RdmaEndpoint {
     /// A queue pair for one peer, not connected yet.
-    pub(crate) fn prepare(&self, rank: usize, peer: usize, layout: Layout) -> Result<RdmaPending, FabricError> {
+    pub(crate) fn prepare(
+        &self,
+        rank: usize,
+        peer: usize,
+        layout: Layout,
+    ) -> Result<RdmaPending, FabricError> {
         let depth = RdmaLink::queue_depth(layout);
         let completions = CompletionQueue::new(Arc::clone(self.domain.context()), depth)?;
         let limits = QueuePairLimits { sends: depth, receives: 1, inline_bytes: 8 };
