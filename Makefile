@@ -45,8 +45,8 @@ lint: setup ## formatting, clippy, dependency rules, ruff
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
-	$(PY) -m ruff check python
-	$(PY) -m ruff format --check python
+	$(PY) -m ruff check --config python/pyproject.toml python cluster
+	$(PY) -m ruff format --check --config python/pyproject.toml python cluster
 
 bench: build ## collectives on this machine, over shm and tcp
 	target/release/halo-perf all-reduce --transport shm --max 64M --factor 8

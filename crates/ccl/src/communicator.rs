@@ -179,8 +179,7 @@ impl Communicator {
         }
         let start = Instant::now();
         let part = |rank: usize| rank * block..(rank + 1) * block;
-        let plan =
-            Reduce::new(&self.mesh, operation.tag(), (dtype, op), Some(input), output, part, 0..block);
+        let plan = Reduce::new(&self.mesh, operation.tag(), (dtype, op), Some(input), output, part, 0..block);
         self.drive(&operation, plan)?;
         self.finish(&operation, start);
         Ok(())
@@ -444,7 +443,11 @@ fn separate(input: Input<'_>) -> Option<&[u8]> {
 }
 
 fn arithmetic(operation: &'static str, dtype: DType) -> Result<(), Error> {
-    if dtype.is_arithmetic() { Ok(()) } else { Err(Error::NoArithmetic { operation, dtype: dtype.to_string() }) }
+    if dtype.is_arithmetic() {
+        Ok(())
+    } else {
+        Err(Error::NoArithmetic { operation, dtype: dtype.to_string() })
+    }
 }
 
 fn whole_elements(

@@ -58,7 +58,11 @@ impl FromStr for DType {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let found = Self::ALL.into_iter().find(|dtype| dtype.to_string() == text);
-        found.ok_or_else(|| Error::UnknownName { what: "element type", given: text.to_owned(), known: "f32, f16, bf16, u8" })
+        found.ok_or_else(|| Error::UnknownName {
+            what: "element type",
+            given: text.to_owned(),
+            known: "f32, f16, bf16, u8",
+        })
     }
 }
 
@@ -98,6 +102,10 @@ impl FromStr for ReduceOp {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let found = Self::ALL.into_iter().find(|op| op.to_string() == text);
-        found.ok_or_else(|| Error::UnknownName { what: "reduction", given: text.to_owned(), known: "sum, max, min" })
+        found.ok_or_else(|| Error::UnknownName {
+            what: "reduction",
+            given: text.to_owned(),
+            known: "sum, max, min",
+        })
     }
 }

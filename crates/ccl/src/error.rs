@@ -15,7 +15,9 @@ pub enum Error {
     Fabric(#[from] FabricError),
 
     /// Two ranks are in different operations, or in the same one with other sizes or types.
-    #[error("ranks are not in the same operation: rank {rank} is in {ours}, rank {peer} ({host}) is in {theirs}")]
+    #[error(
+        "ranks are not in the same operation: rank {rank} is in {ours}, rank {peer} ({host}) is in {theirs}"
+    )]
     #[diagnostic(
         code("HALO-E0301"),
         help("every rank must issue the same operations in the same order, with the same type and count")
@@ -37,7 +39,9 @@ pub enum Error {
     #[error("{operation} on rank {rank} waited {:.1} s for rank(s) {waiting_for}", .after.as_secs_f64())]
     #[diagnostic(
         code("HALO-E0302"),
-        help("those ranks are alive but did not take part: look for an operation they left out or are stuck before; a longer deadline is set by HALO_TIMEOUT")
+        help(
+            "those ranks are alive but did not take part: look for an operation they left out or are stuck before; a longer deadline is set by HALO_TIMEOUT"
+        )
     )]
     Timeout {
         /// Which operation, with its size.
@@ -52,7 +56,10 @@ pub enum Error {
 
     /// A buffer does not fit the operation.
     #[error("{operation}: the {buffer} buffer has {given} bytes, {expected}")]
-    #[diagnostic(code("HALO-E0303"), help("pass buffers whose sizes follow the operation's rule on every rank"))]
+    #[diagnostic(
+        code("HALO-E0303"),
+        help("pass buffers whose sizes follow the operation's rule on every rank")
+    )]
     BufferSize {
         /// Which operation.
         operation: &'static str,
@@ -100,7 +107,10 @@ pub enum Error {
 
     /// The statistics file cannot be written.
     #[error("the statistics file {path} cannot be written: {cause}")]
-    #[diagnostic(code("HALO-E0307"), help("HALO_STATS_FILE must name a file in a folder that exists and that this user may write"))]
+    #[diagnostic(
+        code("HALO-E0307"),
+        help("HALO_STATS_FILE must name a file in a folder that exists and that this user may write")
+    )]
     StatisticsFile {
         /// Which.
         path: String,

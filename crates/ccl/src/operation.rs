@@ -74,11 +74,8 @@ impl Operation {
     pub(crate) fn tag(&self) -> Tag {
         let root = self.root.map_or(NO_ROOT, |root| root as u64);
         let op = self.op.map_or(0, |op| op as u64);
-        let operation = u64::from(self.epoch) << 32
-            | root << 20
-            | op << 12
-            | (self.dtype as u64) << 4
-            | self.kind as u64;
+        let operation =
+            u64::from(self.epoch) << 32 | root << 20 | op << 12 | (self.dtype as u64) << 4 | self.kind as u64;
         Tag { operation, size: self.bytes as u64 }
     }
 

@@ -30,7 +30,12 @@ struct Counter {
 impl Counter {
     fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        Self { count: zero(), bytes: zero(), longest: zero(), buckets: (0..BUCKETS).map(|_| zero()).collect() }
+        Self {
+            count: zero(),
+            bytes: zero(),
+            longest: zero(),
+            buckets: (0..BUCKETS).map(|_| zero()).collect(),
+        }
     }
 
     fn record(&self, bytes: usize, nanoseconds: u64) {
@@ -96,7 +101,14 @@ impl Counters {
             Some(_) => "mixed",
         };
         let operations = Kind::ALL.iter().map(|_| Counter::new()).collect();
-        Self { name: config.name.clone(), rank: config.rank, world: config.world, transport, operations, links }
+        Self {
+            name: config.name.clone(),
+            rank: config.rank,
+            world: config.world,
+            transport,
+            operations,
+            links,
+        }
     }
 
     /// One operation that contributed `bytes` of this rank.

@@ -1,10 +1,12 @@
 //! Communicators as threads over the real links: every collective, size and rank count, and every disagreement.
 
+#![allow(clippy::needless_for_each, clippy::float_cmp, reason = "the values compared are exact, and a chain reads well")]
+
 use std::net::TcpListener;
 use std::time::Duration;
 
-use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, ReduceOp, TransportChoice};
 use half::bf16;
+use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, ReduceOp, TransportChoice};
 
 fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {
     let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -69,7 +71,9 @@ fn everything(communicator: &mut Communicator, count: usize) {
         communicator.all_reduce(Input::From(bytes(&all[rank])), out, DType::F32, op).unwrap();
         assert_eq!(output, expected);
         let mut output = all[rank].clone();
-        communicator.all_reduce(Input::InPlace, bytemuck::cast_slice_mut(&mut output), DType::F32, op).unwrap();
+        communicator
+            .all_reduce(Input::InPlace, bytemuck::cast_slice_mut(&mut output), DType::F32, op)
+            .unwrap();
         assert_eq!(output, expected, "in place");
     }
     let mut gathered = vec![0f32; count * world];
@@ -112,14 +116,16 @@ fn everything(communicator: &mut Communicator, count: usize) {
 fn bf16_sums_are_the_same_bits_on_every_rank() {
     let sums = run(&configs(3, TransportChoice::Shm), |mut communicator| {
         let rank = communicator.rank();
-        let mut values = (0..50_000).map(|at| bf16::from_f32((at * (rank + 1)) as f32 / 7.0)).collect::<Vec<_>>();
+        let mut values =
+            (0..50_000).map(|at| bf16::from_f32((at * (rank + 1)) as f32 / 7.0)).collect::<Vec<_>>();
         communicator
             .all_reduce(Input::InPlace, bytemuck::cast_slice_mut(&mut values), DType::BF16, ReduceOp::Sum)
             .unwrap();
         values
     });
     assert!(sums.iter().all(|sum| sum == &sums[0]));
-    let exact = |at: usize| (0..3).map(|rank| bf16::from_f32((at * (rank + 1)) as f32 / 7.0).to_f32()).sum::<f32>();
+    let exact =
+        |at: usize| (0..3).map(|rank| bf16::from_f32((at * (rank + 1)) as f32 / 7.0).to_f32()).sum::<f32>();
     assert!((0..50_000).all(|at| sums[0][at] == bf16::from_f32(exact(at))));
 }
 
@@ -147,9 +153,11 @@ fn other_sizes_types_or_operations_are_errors_that_name_both_sides() {
         0 => communicator.barrier(),
         _ => communicator.broadcast(&mut [0; 4], DType::U8, 0),
     });
-    for (errors, words) in
-        [(sizes, ["2 x f32", "4 x f32"]), (types, ["x f16", "x bf16"]), (operations, ["barrier", "broadcast"])]
-    {
+    for (errors, words) in [
+        (sizes, ["2 x f32", "4 x f32"]),
+        (types, ["x f16", "x bf16"]),
+        (operations, ["barrier", "broadcast"]),
+    ] {
         assert!(errors.iter().any(|error| matches!(error, Error::Mismatch { .. })));
         for error in errors {
             let text = error.to_string();

@@ -275,14 +275,19 @@ mod tests {
         error
     }
 
-    fn shake(caller: &'static str, listener_key: &'static str) -> (Result<(), FabricError>, Result<Caller, FabricError>) {
+    fn shake(
+        caller: &'static str,
+        listener_key: &'static str,
+    ) -> (Result<(), FabricError>, Result<Caller, FabricError>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let call = std::thread::spawn(move || {
             let stream = TcpStream::connect(address).unwrap();
-            Connection::call(stream, "rank 0".into(), Purpose::Control, 3, &Key::new(caller), soon()).map(|mut c| {
-                c.send(&vec![1u8, 2, 3], soon()).unwrap();
-            })
+            Connection::call(stream, "rank 0".into(), Purpose::Control, 3, &Key::new(caller), soon()).map(
+                |mut c| {
+                    c.send(&vec![1u8, 2, 3], soon()).unwrap();
+                },
+            )
         });
         let (stream, _) = listener.accept().unwrap();
         let answer = Connection::answer(stream, 0, &Key::new(listener_key), soon());
@@ -309,7 +314,10 @@ mod tests {
     fn another_protocol_version_is_named() {
         let preamble = Preamble { version: 77, purpose: 1, rank: 1, nonce: [0; 32] }.encode();
         let error = answer_to(Box::leak(Box::new(preamble)));
-        assert!(matches!(error, FabricError::ProtocolVersion { theirs: 77, ours: PROTOCOL_VERSION, .. }), "{error}");
+        assert!(
+            matches!(error, FabricError::ProtocolVersion { theirs: 77, ours: PROTOCOL_VERSION, .. }),
+            "{error}"
+        );
     }
 
     #[test]

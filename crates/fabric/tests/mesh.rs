@@ -1,11 +1,15 @@
 //! Ranks as threads of one process, over the real links: meeting, messages, and every way of not meeting.
 
+#![allow(clippy::needless_for_each, clippy::float_cmp, reason = "the values compared are exact, and a chain reads well")]
+
 use std::collections::HashMap;
 use std::net::TcpListener;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use halo_fabric::{Config, Fabric, FabricError, Key, Mesh, Store, StoreError, Tag, Transport, TransportChoice};
+use halo_fabric::{
+    Config, Fabric, FabricError, Key, Mesh, Store, StoreError, Tag, Transport, TransportChoice,
+};
 
 fn free_rendezvous() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
@@ -25,15 +29,10 @@ fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {
 }
 
 /// Runs every configuration as a rank of its own and returns what each got.
-fn run<T: Send>(
-    configs: &[Config],
-    work: impl Fn(Mesh) -> T + Sync,
-) -> Vec<Result<T, FabricError>> {
+fn run<T: Send>(configs: &[Config], work: impl Fn(Mesh) -> T + Sync) -> Vec<Result<T, FabricError>> {
     std::thread::scope(|scope| {
-        let ranks = configs
-            .iter()
-            .map(|config| scope.spawn(|| Mesh::connect(config).map(&work)))
-            .collect::<Vec<_>>();
+        let ranks =
+            configs.iter().map(|config| scope.spawn(|| Mesh::connect(config).map(&work))).collect::<Vec<_>>();
         ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
     })
 }
@@ -81,9 +80,11 @@ fn storm(mut mesh: Mesh, count: u64) -> Mesh {
 
 #[test]
 fn messages_between_all_pairs_arrive_in_order_over_shm_and_tcp() {
-    for (transport, expected) in
-        [(TransportChoice::Shm, Transport::Shm), (TransportChoice::Tcp, Transport::Tcp), (TransportChoice::Auto, Transport::Shm)]
-    {
+    for (transport, expected) in [
+        (TransportChoice::Shm, Transport::Shm),
+        (TransportChoice::Tcp, Transport::Tcp),
+        (TransportChoice::Auto, Transport::Shm),
+    ] {
         for world in [2, 3, 5] {
             let results = run(&configs(world, transport), |mesh| {
                 let mesh = storm(mesh, 40);
@@ -103,7 +104,8 @@ fn one_way_traffic_gets_its_credit_back() {
                 wait(&mut mesh, |mesh| mesh.can_send(1).then_some(()));
                 mesh.send(1, Tag::default(), &index.to_le_bytes()).unwrap();
             } else {
-                let value = wait(&mut mesh, |mesh| mesh.head(0).unwrap().map(|message| message.payload.to_vec()));
+                let value =
+                    wait(&mut mesh, |mesh| mesh.head(0).unwrap().map(|message| message.payload.to_vec()));
                 assert_eq!(value, index.to_le_bytes());
                 mesh.release(0).unwrap();
             }

@@ -24,11 +24,19 @@ pub(crate) enum Error {
     Unmeasurable { collective: &'static str, given: String, remedy: &'static str },
 
     #[error("rank {rank} could not be started: {cause}")]
-    #[diagnostic(code("HALO-E0403"), help("this is the operating system's answer; limits of this user (ulimit -a) are the usual reason"))]
+    #[diagnostic(
+        code("HALO-E0403"),
+        help("this is the operating system's answer; limits of this user (ulimit -a) are the usual reason")
+    )]
     Spawn { rank: usize, cause: String },
 
     #[error("rank {rank} was ended by signal {signal}")]
-    #[diagnostic(code("HALO-E0404"), help("signal 9 is often the system running out of memory: `dmesg | tail` tells; lower --max or --ranks"))]
+    #[diagnostic(
+        code("HALO-E0404"),
+        help(
+            "signal 9 is often the system running out of memory: `dmesg | tail` tells; lower --max or --ranks"
+        )
+    )]
     Killed { rank: usize, signal: i32 },
 
     #[error("the result file {path} cannot be written: {cause}")]
@@ -40,7 +48,10 @@ pub(crate) enum Error {
     Interrupted,
 
     #[error("{wrong} of the compared elements are wrong")]
-    #[diagnostic(code("HALO-E0407"), help("this must never happen: please report it with the command and both hosts' hardware"))]
+    #[diagnostic(
+        code("HALO-E0407"),
+        help("this must never happen: please report it with the command and both hosts' hardware")
+    )]
     Wrong { wrong: u64 },
 }
 

@@ -29,7 +29,8 @@ pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Erro
     let mut wrong = 0;
     for size in sizes {
         bar.set_message(format!("{size} bytes"));
-        let mut run = Run { kind, dtype: choices.dtype, op: choices.op, options, communicator: &mut communicator };
+        let mut run =
+            Run { kind, dtype: choices.dtype, op: choices.op, options, communicator: &mut communicator };
         let row = run.measure(size)?;
         wrong += row.wrong.unwrap_or(0);
         if let Some(report) = &mut report {
@@ -78,7 +79,8 @@ fn progress(rank: usize, sizes: u64) -> ProgressBar {
     if rank != 0 || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is well-formed");
+    let style =
+        ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is well-formed");
     ProgressBar::new(sizes).with_style(style)
 }
 
@@ -174,12 +176,16 @@ impl Run<'_> {
         }
         let mut counts = vec![0; 8 * world];
         self.communicator.all_gather(&wrong.to_le_bytes(), &mut counts, DType::U8)?;
-        Ok(counts.chunks_exact(8).map(|count| u64::from_le_bytes(count.try_into().expect("eight bytes"))).sum())
+        Ok(counts
+            .chunks_exact(8)
+            .map(|count| u64::from_le_bytes(count.try_into().expect("eight bytes")))
+            .sum())
     }
 
     /// For every iteration the longest time of any rank.
     fn slowest(&mut self, samples: &[Duration]) -> Result<Vec<Duration>, Error> {
-        let own: Vec<u8> = samples.iter().flat_map(|sample| (sample.as_nanos() as u64).to_le_bytes()).collect();
+        let own: Vec<u8> =
+            samples.iter().flat_map(|sample| (sample.as_nanos() as u64).to_le_bytes()).collect();
         let mut all = vec![0; own.len() * self.communicator.world()];
         self.communicator.all_gather(&own, &mut all, DType::U8)?;
         let of = |chunk: &[u8], at: usize| {

@@ -79,10 +79,13 @@ impl Row {
         operations_per_sample: u32,
         wrong: Option<u64>,
     ) -> Self {
-        let mut sorted: Vec<f64> =
-            samples.iter().map(|sample| sample.as_secs_f64() * 1e6 / f64::from(operations_per_sample)).collect();
+        let mut sorted: Vec<f64> = samples
+            .iter()
+            .map(|sample| sample.as_secs_f64() * 1e6 / f64::from(operations_per_sample))
+            .collect();
         sorted.sort_by(f64::total_cmp);
-        let quantile = |fraction: f64| sorted[((sorted.len() as f64 * fraction) as usize).min(sorted.len() - 1)];
+        let quantile =
+            |fraction: f64| sorted[((sorted.len() as f64 * fraction) as usize).min(sorted.len() - 1)];
         let time_us = sorted.iter().sum::<f64>() / sorted.len() as f64;
         let algbw_gbs = bytes as f64 / time_us / 1e3;
         let reduces = matches!(kind, Kind::AllReduce | Kind::ReduceScatter);

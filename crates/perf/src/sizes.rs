@@ -19,8 +19,13 @@ impl FromStr for Bytes {
             "G" | "g" | "GiB" => 30,
             other => return Err(format!("unknown suffix `{other}`; use K, M or G")),
         };
-        let number: usize = digits.parse().map_err(|_| "expected a number such as 8, 64K or 2M".to_owned())?;
-        number.checked_shl(shift).filter(|bytes| bytes >> shift == number).map(Self).ok_or("too large".to_owned())
+        let number: usize =
+            digits.parse().map_err(|_| "expected a number such as 8, 64K or 2M".to_owned())?;
+        number
+            .checked_shl(shift)
+            .filter(|bytes| bytes >> shift == number)
+            .map(Self)
+            .ok_or("too large".to_owned())
     }
 }
 

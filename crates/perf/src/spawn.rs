@@ -65,7 +65,8 @@ fn start(rank: usize, world: usize, rendezvous: &str, key: &Key) -> std::io::Res
 fn free_port() -> Result<String, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.map(|address| address.to_string()).map_err(|error| {
-        let listen = halo_ccl::FabricError::Listen { address: "127.0.0.1:0".to_owned(), cause: error.to_string() };
+        let listen =
+            halo_ccl::FabricError::Listen { address: "127.0.0.1:0".to_owned(), cause: error.to_string() };
         Error::Collective(listen.into())
     })
 }

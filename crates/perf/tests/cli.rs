@@ -44,14 +44,29 @@ fn every_collective_has_no_wrong_element_over_shm_and_tcp() {
             ("sendrecv", "2"),
             ("barrier", "3"),
         ] {
-            let sizes = ["--min", "0", "--max", "512K", "--factor", "64", "--iterations", "2", "--warmup", "1", "--check"];
+            let sizes = [
+                "--min",
+                "0",
+                "--max",
+                "512K",
+                "--factor",
+                "64",
+                "--iterations",
+                "2",
+                "--warmup",
+                "1",
+                "--check",
+            ];
             let mut arguments = vec![collective, "--ranks", ranks, "--transport", transport];
             arguments.extend(sizes);
             let output = halo_perf(&arguments).output().unwrap();
             assert!(output.status.success(), "{collective} {}", text(&output));
             let printed = String::from_utf8_lossy(&output.stdout).into_owned();
             let rows: Vec<&str> = printed.lines().filter(|line| !line.starts_with('#')).collect();
-            assert!(!rows.is_empty() && rows.iter().all(|row| row.split_whitespace().nth(7) == Some("0")), "{printed}");
+            assert!(
+                !rows.is_empty() && rows.iter().all(|row| row.split_whitespace().nth(7) == Some("0")),
+                "{printed}"
+            );
             let expected = format!(": {transport} (");
             assert!(ranks == "1" || printed.contains(&expected), "the transport is stated: {printed}");
         }
@@ -70,9 +85,15 @@ fn the_result_file_holds_what_was_printed() {
     assert_eq!(result["links"][0]["transport"], "shm");
     let rows = result["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 10, "8 B to 4 KiB, each twice the one before");
-    assert_eq!((&rows[0]["bytes"], &rows[0]["count"], &rows[0]["type"]), (&8.into(), &2.into(), &"f32".into()));
+    assert_eq!(
+        (&rows[0]["bytes"], &rows[0]["count"], &rows[0]["type"]),
+        (&8.into(), &2.into(), &"f32".into())
+    );
     assert!(rows.iter().all(|row| row["p50_us"].as_f64().unwrap() > 0.0 && row["wrong"].is_null()));
-    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.starts_with('#')).count(), 10);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.starts_with('#')).count(),
+        10
+    );
 }
 
 #[test]
@@ -96,7 +117,8 @@ fn wrong_arguments_are_refused_by_name_with_the_remedy() {
 #[test]
 fn rdma_without_libibverbs_or_a_device_says_which_is_missing() {
     let without = |arguments: &[&str]| {
-        let output = halo_perf(arguments).env("HALO_LIBIBVERBS", "/nonexistent/libibverbs.so").output().unwrap();
+        let output =
+            halo_perf(arguments).env("HALO_LIBIBVERBS", "/nonexistent/libibverbs.so").output().unwrap();
         assert!(!output.status.success());
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
@@ -142,18 +164,28 @@ fn ranks_that_disagree_are_told_so_on_both_sides() {
         assert!(told.contains("world size") && told.contains('3'), "{told}");
     }
     for told in two(&["--rank", "0", "--world", "2"], &["--rank", "0", "--world", "2"]) {
-        assert!(told.contains("HALO-E0204") || told.contains("HALO-E0206") || told.contains("given twice"), "{told}");
+        assert!(
+            told.contains("HALO-E0204") || told.contains("HALO-E0206") || told.contains("given twice"),
+            "{told}"
+        );
     }
-    let sizes = two(&["--rank", "0", "--world", "2", "--min", "8", "--max", "8"], &["--rank", "1", "--world", "2", "--min", "16", "--max", "16"]);
+    let sizes = two(
+        &["--rank", "0", "--world", "2", "--min", "8", "--max", "8"],
+        &["--rank", "1", "--world", "2", "--min", "16", "--max", "16"],
+    );
     for told in sizes {
-        assert!(told.contains("HALO-E0301") && told.contains("4 x bf16") && told.contains("8 x bf16"), "{told}");
+        assert!(
+            told.contains("HALO-E0301") && told.contains("4 x bf16") && told.contains("8 x bf16"),
+            "{told}"
+        );
     }
 }
 
 #[test]
 fn a_killed_rank_ends_the_run_and_is_named() {
     let address = free_address();
-    let endless = ["--min", "8", "--max", "8", "--iterations", "20000000", "--rendezvous", &address, "--world", "2"];
+    let endless =
+        ["--min", "8", "--max", "8", "--iterations", "20000000", "--rendezvous", &address, "--world", "2"];
     let folder = tempfile::tempdir().unwrap();
     let statistics = folder.path().join("statistics");
     let start = |rank: &str| {
@@ -167,7 +199,9 @@ fn a_killed_rank_ends_the_run_and_is_named() {
     };
     let (zero, mut one) = (start("0"), start("1"));
     // At work once its statistics count an operation.
-    while !std::fs::read_to_string(statistics.with_extension("1")).is_ok_and(|text| text.contains("all_reduce")) {
+    while !std::fs::read_to_string(statistics.with_extension("1"))
+        .is_ok_and(|text| text.contains("all_reduce"))
+    {
         assert!(one.try_wait().unwrap().is_none(), "rank 1 ended by itself");
         std::thread::yield_now();
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import weakref
 from typing import Any, NamedTuple
@@ -178,11 +179,9 @@ class Communicator:
         self._native.close()
 
     def _close_quietly(self) -> None:
-        try:
+        # The process is ending; whoever used the communicator has been told of its failure already.
+        with contextlib.suppress(Exception):
             self.close()
-        except Exception:
-            # The process is ending; whoever used the communicator has been told of its failure already.
-            pass
 
     def __enter__(self) -> Communicator:
         return self

@@ -47,9 +47,13 @@ def complete(endpoint: str, model: str) -> tuple[dict[str, Any], float]:
         return json.load(answer), time.monotonic() - start
 
 
-def counts(launch: dict[str, Any]) -> dict[tuple[int, str], tuple[int, int, str]]:
-    """(rank, kind) -> (operations, bytes, transport); every gathering operation is of one kind here."""
-    found: dict[tuple[int, str], tuple[int, int, str]] = {}
+# (rank, kind) -> (operations, bytes, transport)
+Counts = dict[tuple[int, str], tuple[int, int, str]]
+
+
+def counts(launch: dict[str, Any]) -> Counts:
+    """What halo has counted so far; every gathering operation is of one kind here."""
+    found: Counts = {}
     for rank in launch["ranks"]:
         for operation in rank["statistics"]["operations"]:
             kind = "gather" if "gather" in operation["operation"] else operation["operation"]
@@ -70,6 +74,13 @@ def expected(model: str, world: int, prompt_tokens: int, new_tokens: int) -> dic
     }
 
 
+def row(rank: int, kind: str, before: Counts, after: Counts) -> tuple[int, str, tuple[int, int], str]:
+    """(rank, kind, (operations, bytes) of the request, transport)."""
+    none = (0, 0, "none")
+    (old_count, old_bytes, _), (count, size, transport) = before.get((rank, kind), none), after.get((rank, kind), none)
+    return rank, kind, (count - old_count, size - old_bytes), transport
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--status", default="halo-cluster status --json", help="the command that prints the status")
@@ -86,13 +97,7 @@ def main() -> None:
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         after = counts(status(arguments.status))
-        rows = [
-            (rank, kind, tuple(a - b for a, b in zip(after.get((rank, kind), (0, 0, ""))[:2],
-                                                     before.get((rank, kind), (0, 0, ""))[:2], strict=True)),
-             after.get((rank, kind), (0, 0, "none"))[2])
-            for rank in range(world)
-            for kind in wanted
-        ]
+        rows = [row(rank, kind, before, after) for rank in range(world) for kind in wanted]
         settled = all(got[0] >= wanted[kind][0] for _, kind, got, _ in rows)
         if settled or time.monotonic() > deadline:
             break
@@ -100,12 +105,13 @@ def main() -> None:
 
     print(f"prompt:      {PROMPT!r}")
     print(f"completion:  {text!r}")
-    print(f"speed:       {usage['completion_tokens'] / seconds:.1f} tokens per second ({usage['completion_tokens']} tokens)")
+    new_tokens = usage["completion_tokens"]
+    print(f"speed:       {new_tokens / seconds:.1f} tokens per second ({new_tokens} tokens)")
     print("rank  collective  transport  operations  expected       bytes    expected")
     for rank, kind, got, transport in rows:
         want = wanted[kind]
         print(f"{rank:4}  {kind:10}  {transport:9}  {got[0]:10}  {want[0]:8}  {got[1]:10}  {want[1]:10}")
-    wrong = [row for row in rows if row[2] != wanted[row[1]]]
+    wrong = [found for found in rows if found[2] != wanted[found[1]]]
     if wrong:
         fail(
             "the collectives that went through halo are not those the model makes",

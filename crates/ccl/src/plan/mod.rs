@@ -34,9 +34,16 @@ pub(crate) enum Progress {
 pub(crate) enum PlanError {
     Fabric(FabricError),
     /// This peer's message belongs to another operation.
-    Mismatch { peer: usize, theirs: Tag },
+    Mismatch {
+        peer: usize,
+        theirs: Tag,
+    },
     /// This peer's message has another length than its operation says.
-    WrongLength { peer: usize, given: usize, expected: usize },
+    WrongLength {
+        peer: usize,
+        given: usize,
+        expected: usize,
+    },
 }
 
 impl From<FabricError> for PlanError {
@@ -77,7 +84,12 @@ impl Chunks {
 }
 
 /// The oldest message from `peer`, if it has come, checked to be `length` bytes of the operation `tag`.
-fn expected<F: Fabric>(fabric: &F, peer: usize, tag: Tag, length: usize) -> Result<Option<Message<'_>>, PlanError> {
+fn expected<F: Fabric>(
+    fabric: &F,
+    peer: usize,
+    tag: Tag,
+    length: usize,
+) -> Result<Option<Message<'_>>, PlanError> {
     let Some(message) = fabric.head(peer)? else { return Ok(None) };
     if message.tag != tag {
         return Err(PlanError::Mismatch { peer, theirs: message.tag });

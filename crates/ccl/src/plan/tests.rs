@@ -41,7 +41,9 @@ fn inputs(world: usize, elements: usize) -> Vec<Vec<u8>> {
 fn sum(inputs: &[Vec<u8>]) -> Vec<u8> {
     let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
     (0..inputs[0].len() / 4)
-        .flat_map(|at| inputs.iter().map(|input| value(&input[at * 4..at * 4 + 4])).sum::<f32>().to_le_bytes())
+        .flat_map(|at| {
+            inputs.iter().map(|input| value(&input[at * 4..at * 4 + 4])).sum::<f32>().to_le_bytes()
+        })
         .collect()
 }
 

@@ -32,7 +32,12 @@ pub(crate) struct Transfer<'a> {
 
 impl<'a> Transfer<'a> {
     /// A transfer between `input` (or `output` itself) and `output`, of nothing yet.
-    pub(crate) fn new<F: Fabric>(fabric: &F, tag: Tag, input: Option<&'a [u8]>, output: &'a mut [u8]) -> Self {
+    pub(crate) fn new<F: Fabric>(
+        fabric: &F,
+        tag: Tag,
+        input: Option<&'a [u8]>,
+        output: &'a mut [u8],
+    ) -> Self {
         let (sends, receives) = (PerRank::new(), PerRank::new());
         Self { tag, chunk: fabric.slot_bytes(), input, output, sends, receives }
     }
@@ -77,8 +82,13 @@ impl Plan for Transfer<'_> {
     }
 
     fn waiting_for<F: Fabric>(&self, _fabric: &F) -> PerRank<usize> {
-        let mut peers: PerRank<usize> =
-            self.sends.iter().chain(&self.receives).filter(|flow| !flow.is_done()).map(|flow| flow.peer).collect();
+        let mut peers: PerRank<usize> = self
+            .sends
+            .iter()
+            .chain(&self.receives)
+            .filter(|flow| !flow.is_done())
+            .map(|flow| flow.peer)
+            .collect();
         peers.sort_unstable();
         peers.dedup();
         peers

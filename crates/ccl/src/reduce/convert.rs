@@ -94,9 +94,15 @@ mod tests {
         for bits in 0..=u16::MAX {
             let bytes = bits.to_le_bytes();
             let (ours, theirs) = (F16::read(&bytes), f16::from_bits(bits).to_f32());
-            assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "f16 {bits:#06x}");
+            assert!(
+                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+                "f16 {bits:#06x}"
+            );
             let (ours, theirs) = (Bf16::read(&bytes), bf16::from_bits(bits).to_f32());
-            assert!(ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(), "bf16 {bits:#06x}");
+            assert!(
+                ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan(),
+                "bf16 {bits:#06x}"
+            );
         }
     }
 

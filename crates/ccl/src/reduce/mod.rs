@@ -125,6 +125,7 @@ fn store<T: Float>(accumulator: &[f32], bytes: &mut [u8]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "the values compared are exact")]
 mod tests {
     use super::*;
     use half::{bf16, f16};

@@ -70,7 +70,11 @@ impl Hello {
             bytes.split_first_chunk::<4>().ok_or_else(|| failed("its greeting is cut short".to_owned()))?;
         let theirs = u32::from_le_bytes(*version);
         if theirs != PROTOCOL_VERSION {
-            return Err(FabricError::ProtocolVersion { peer: peer.to_owned(), theirs, ours: PROTOCOL_VERSION });
+            return Err(FabricError::ProtocolVersion {
+                peer: peer.to_owned(),
+                theirs,
+                ours: PROTOCOL_VERSION,
+            });
         }
         postcard::from_bytes(body).map_err(|error| failed(format!("its greeting cannot be read: {error}")))
     }
@@ -100,7 +104,12 @@ fn disagreement(
 }
 
 /// The world size is checked as greetings come in: with another one, some would never come.
-pub(super) fn agree_on_world(our_rank: usize, ours: &Hello, rank: usize, theirs: &Hello) -> Result<(), FabricError> {
+pub(super) fn agree_on_world(
+    our_rank: usize,
+    ours: &Hello,
+    rank: usize,
+    theirs: &Hello,
+) -> Result<(), FabricError> {
     if ours.world == theirs.world {
         return Ok(());
     }
@@ -179,7 +188,10 @@ mod tests {
         assert_eq!(Hello::decode(&bytes, "rank 1").unwrap(), sent);
         assert!(matches!(Hello::decode(&bytes[..20], "rank 1"), Err(FabricError::Handshake { .. })));
         bytes[0] = 99;
-        assert!(matches!(Hello::decode(&bytes, "rank 1"), Err(FabricError::ProtocolVersion { theirs: 99, .. })));
+        assert!(matches!(
+            Hello::decode(&bytes, "rank 1"),
+            Err(FabricError::ProtocolVersion { theirs: 99, .. })
+        ));
     }
 
     #[test]

@@ -70,11 +70,11 @@ pub(super) fn connect(
 
     let mut joining = Vec::new();
     for info in choices.into_iter().flatten() {
-        let control =
-            meet(config.rank, &hellos[info.peer], Purpose::Control, &mut reception, key, deadline)?;
+        let control = meet(config.rank, &hellos[info.peer], Purpose::Control, &mut reception, key, deadline)?;
         joining.push(Joining { info, control, rdma: None });
     }
-    let offers = exchange_offers(config.rank, &mut joining, exchange.as_ref(), endpoint.as_ref(), layout, deadline)?;
+    let offers =
+        exchange_offers(config.rank, &mut joining, exchange.as_ref(), endpoint.as_ref(), layout, deadline)?;
     let arenas = share_memory(config, &joining, &offers, exchange.as_ref(), &arena, deadline)?;
 
     let mut links = Vec::new();

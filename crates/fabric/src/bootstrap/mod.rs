@@ -123,7 +123,9 @@ fn publish(config: &Config, store: &dyn Store, hello: &Hello) -> Result<(), Fabr
     let key = format!("hello/{}", config.rank);
     match store.set(&key, &hello.encode()) {
         Ok(()) => Ok(()),
-        Err(StoreError::Taken(present)) => Err(taken_twice(config.rank, &Hello::decode(&present, &key)?, hello)),
+        Err(StoreError::Taken(present)) => {
+            Err(taken_twice(config.rank, &Hello::decode(&present, &key)?, hello))
+        }
         Err(error) => Err(FabricError::Store { key, cause: error.to_string() }),
     }
 }
@@ -152,7 +154,12 @@ fn gather(
     Ok(hellos)
 }
 
-fn wait_for(config: &Config, store: &dyn Store, rank: usize, deadline: Instant) -> Result<Hello, FabricError> {
+fn wait_for(
+    config: &Config,
+    store: &dyn Store,
+    rank: usize,
+    deadline: Instant,
+) -> Result<Hello, FabricError> {
     let key = format!("hello/{rank}");
     loop {
         let now = Instant::now();

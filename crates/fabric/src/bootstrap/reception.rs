@@ -51,7 +51,9 @@ impl Reception {
             let (stream, from) =
                 self.listener.accept().map_err(|error| FabricError::system("accept", error))?;
             match Connection::answer(stream, self.rank, &self.key, deadline.min(Instant::now() + PATIENCE)) {
-                Ok(caller) => drop(self.early.insert((caller.purpose as u32, caller.rank), caller.connection)),
+                Ok(caller) => {
+                    drop(self.early.insert((caller.purpose as u32, caller.rank), caller.connection));
+                }
                 Err(error) => tracing::warn!(%from, %error, "turned a caller away"),
             }
         }
@@ -66,7 +68,9 @@ impl Reception {
                 peer: peer.to_owned(),
                 cause: format!(
                     "it did not connect to {} before the deadline; a firewall may drop it",
-                    self.listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())
+                    self.listener
+                        .local_addr()
+                        .map_or_else(|error| error.to_string(), |address| address.to_string())
                 ),
             }),
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -83,8 +83,7 @@ impl Server {
         let mut values = self.shared.values.lock().unwrap_or_else(PoisonError::into_inner);
         while self.shared.clients.load(Ordering::Acquire) > 0 {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
-            values =
-                self.shared.written.wait_timeout(values, left).unwrap_or_else(PoisonError::into_inner).0;
+            values = self.shared.written.wait_timeout(values, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -128,10 +127,11 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, key: &Key, timeout: Dura
         let (shared, key) = (Arc::clone(shared), key.clone());
         shared.clients.fetch_add(1, Ordering::AcqRel);
         let serving = Arc::clone(&shared);
-        let spawned = std::thread::Builder::new().name("halo-rendezvous-client".to_owned()).spawn(move || {
-            serve(stream, &serving, &key, timeout);
-            client_gone(&serving);
-        });
+        let spawned =
+            std::thread::Builder::new().name("halo-rendezvous-client".to_owned()).spawn(move || {
+                serve(stream, &serving, &key, timeout);
+                client_gone(&serving);
+            });
         if spawned.is_err() {
             client_gone(&shared);
         }
@@ -207,11 +207,8 @@ impl Client {
         timeout: Duration,
     ) -> Result<Self, FabricError> {
         let deadline = Instant::now() + timeout;
-        let stream = call_until(rendezvous, deadline).map_err(|cause| FabricError::RendezvousUnreachable {
-            rank,
-            address: rendezvous.to_owned(),
-            after: timeout,
-            cause,
+        let stream = call_until(rendezvous, deadline).map_err(|cause| {
+            FabricError::RendezvousUnreachable { rank, address: rendezvous.to_owned(), after: timeout, cause }
         })?;
         let peer = format!("the rendezvous {rendezvous}");
         let connection = Connection::call(stream, peer, Purpose::Store, rank, key, deadline)?;
@@ -283,8 +280,7 @@ mod tests {
     fn pair() -> (Server, Client) {
         let key = Key::new("k");
         let server = Server::start("127.0.0.1:0", &key, Duration::from_secs(5)).unwrap();
-        let client =
-            Client::connect(&server.address.to_string(), 1, &key, Duration::from_secs(5)).unwrap();
+        let client = Client::connect(&server.address.to_string(), 1, &key, Duration::from_secs(5)).unwrap();
         (server, client)
     }
 
@@ -300,9 +296,9 @@ mod tests {
     fn a_get_wakes_when_the_key_is_written_and_gives_up_at_its_deadline() {
         let (server, client) = pair();
         assert_eq!(client.get("late", Instant::now() + Duration::from_millis(20)), Err(StoreError::Absent));
-        let other = Client::connect(&server.address.to_string(), 2, &Key::new("k"), Duration::from_secs(5)).unwrap();
-        let waiting =
-            std::thread::spawn(move || other.get("late", Instant::now() + Duration::from_secs(5)));
+        let other =
+            Client::connect(&server.address.to_string(), 2, &Key::new("k"), Duration::from_secs(5)).unwrap();
+        let waiting = std::thread::spawn(move || other.get("late", Instant::now() + Duration::from_secs(5)));
         client.set("late", b"now").unwrap();
         assert_eq!(waiting.join().unwrap(), Ok(b"now".to_vec()));
     }
@@ -312,7 +308,10 @@ mod tests {
         let (server, _client) = pair();
         let address = server.address.to_string();
         let taken = Server::start(&address, &Key::new("k"), Duration::from_secs(1)).unwrap_err();
-        assert!(matches!(&taken, FabricError::Listen { .. }) && taken.to_string().contains(&address), "{taken}");
+        assert!(
+            matches!(&taken, FabricError::Listen { .. }) && taken.to_string().contains(&address),
+            "{taken}"
+        );
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let absent = Client::connect(&closed, 1, &Key::new("k"), Duration::from_millis(120)).unwrap_err();
         assert!(matches!(&absent, FabricError::RendezvousUnreachable { rank: 1, .. }), "{absent}");

@@ -123,7 +123,10 @@ impl Receiver {
             return Err(format!("a frame numbered {number} came after number {}", self.received));
         }
         if header.length as usize > self.layout.slot_bytes {
-            return Err(format!("a frame of {} bytes for a slot of {}", header.length, self.layout.slot_bytes));
+            return Err(format!(
+                "a frame of {} bytes for a slot of {}",
+                header.length, self.layout.slot_bytes
+            ));
         }
         header.offset = 0;
         self.partial = Some(Partial { header, filled: 0 });
