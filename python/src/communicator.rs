@@ -48,7 +48,11 @@ impl NativeCommunicator {
         }
         if let Some(address) = address {
             config.address = Some(address.parse().map_err(|_| {
-                fabric(FabricError::InvalidConfig { what: "address", given: address, expected: "an IP address" })
+                fabric(FabricError::InvalidConfig {
+                    what: "address",
+                    given: address,
+                    expected: "an IP address",
+                })
             })?);
         }
         set_seconds(&mut config.timeout, "timeout", timeout).map_err(fabric)?;
@@ -68,7 +72,14 @@ impl NativeCommunicator {
     }
 
     /// `input` is `None` in place.
-    fn all_reduce(&self, py: Python<'_>, input: Option<View>, output: View, dtype: &str, op: &str) -> PyResult<()> {
+    fn all_reduce(
+        &self,
+        py: Python<'_>,
+        input: Option<View>,
+        output: View,
+        dtype: &str,
+        op: &str,
+    ) -> PyResult<()> {
         let (dtype, op) = (parse::<DType>(dtype)?, parse::<ReduceOp>(op)?);
         self.run(py, |communicator| {
             let input = input.map_or(Input::InPlace, |input| Input::From(bytes(input)));
@@ -81,7 +92,14 @@ impl NativeCommunicator {
         self.run(py, |communicator| communicator.all_gather(bytes(input), bytes_mut(output), dtype))
     }
 
-    fn reduce_scatter(&self, py: Python<'_>, input: View, output: View, dtype: &str, op: &str) -> PyResult<()> {
+    fn reduce_scatter(
+        &self,
+        py: Python<'_>,
+        input: View,
+        output: View,
+        dtype: &str,
+        op: &str,
+    ) -> PyResult<()> {
         let (dtype, op) = (parse(dtype)?, parse(op)?);
         self.run(py, |communicator| communicator.reduce_scatter(bytes(input), bytes_mut(output), dtype, op))
     }
@@ -91,7 +109,14 @@ impl NativeCommunicator {
         self.run(py, |communicator| communicator.broadcast(bytes_mut(buffer), dtype, root))
     }
 
-    fn gather(&self, py: Python<'_>, input: View, output: Option<View>, dtype: &str, root: usize) -> PyResult<()> {
+    fn gather(
+        &self,
+        py: Python<'_>,
+        input: View,
+        output: Option<View>,
+        dtype: &str,
+        root: usize,
+    ) -> PyResult<()> {
         let dtype = parse(dtype)?;
         self.run(py, |communicator| communicator.gather(bytes(input), output.map(bytes_mut), dtype, root))
     }

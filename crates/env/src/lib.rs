@@ -55,13 +55,19 @@ mod tests {
     #[test]
     fn the_documentation_lists_exactly_these_variables() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/environment.md");
-        let mut page = String::from("# Environment variables\n\n| variable | meaning | when unset |\n|---|---|---|\n");
+        let mut page =
+            String::from("# Environment variables\n\n| variable | meaning | when unset |\n|---|---|---|\n");
         for variable in ALL {
-            page += &format!("| `{}` | {} | {} |\n", variable.name, variable.meaning.trim(), variable.default);
+            page +=
+                &format!("| `{}` | {} | {} |\n", variable.name, variable.meaning.trim(), variable.default);
         }
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, &page).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page, "run UPDATE_DOCS=1 cargo test -p halo-env");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            page,
+            "run UPDATE_DOCS=1 cargo test -p halo-env"
+        );
     }
 }

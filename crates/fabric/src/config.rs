@@ -143,7 +143,11 @@ impl Config {
             return refuse("world", self.world.to_string(), "1 to 1024 ranks");
         }
         if self.rank >= self.world {
-            return refuse("rank", format!("{} of world {}", self.rank, self.world), "a rank below the world size");
+            return refuse(
+                "rank",
+                format!("{} of world {}", self.rank, self.world),
+                "a rank below the world size",
+            );
         }
         if self.slot_bytes < 64 || !self.slot_bytes.is_multiple_of(64) || self.slot_bytes > 1 << 30 {
             return refuse("slot_bytes", self.slot_bytes.to_string(), "a multiple of 64 from 64 to 1 GiB");

@@ -177,7 +177,9 @@ impl Watch {
         let peers = peers
             .into_iter()
             .map(|ControlPeer { rank, host, stream }| {
-                stream.set_nonblocking(true).map_err(|error| FabricError::system("fcntl(O_NONBLOCK)", error))?;
+                stream
+                    .set_nonblocking(true)
+                    .map_err(|error| FabricError::system("fcntl(O_NONBLOCK)", error))?;
                 let (input, output) = (Vec::new(), Vec::new());
                 Ok(Watched { rank, host, stream, heard: now, input, output, left: false, ended: false })
             })
@@ -397,6 +399,8 @@ mod tests {
         let (zero, one) = (watch(here, 1, Duration::from_secs(3)), watch(there, 0, Duration::from_secs(3)));
         one.stop_everybody(FabricError::Closed, "HALO-E0301: sizes differ".to_owned());
         let error = failure(&zero);
-        assert!(matches!(&error, FabricError::StoppedByPeer { peer: 1, reason, .. } if reason.contains("sizes differ")));
+        assert!(
+            matches!(&error, FabricError::StoppedByPeer { peer: 1, reason, .. } if reason.contains("sizes differ"))
+        );
     }
 }

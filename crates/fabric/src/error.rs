@@ -78,7 +78,9 @@ pub enum FabricError {
     #[error("rank {rank} waited {} for rank(s) {missing} of world {world}{notes}", seconds(.after))]
     #[diagnostic(
         code("HALO-E0206"),
-        help("start the missing rank(s) with the same rendezvous, world size and key; read their own error first")
+        help(
+            "start the missing rank(s) with the same rendezvous, world size and key; read their own error first"
+        )
     )]
     RanksMissing {
         /// Who waited.
@@ -106,7 +108,9 @@ pub enum FabricError {
     },
 
     /// Two ranks were started with different settings that must be equal.
-    #[error("ranks disagree on {what}: rank {rank} ({host}) has {theirs}, rank {our_rank} ({our_host}) has {ours}")]
+    #[error(
+        "ranks disagree on {what}: rank {rank} ({host}) has {theirs}, rank {our_rank} ({our_host}) has {ours}"
+    )]
     #[diagnostic(code("HALO-E0208"), help("start every rank with the same {what}"))]
     Disagreement {
         /// Which setting.
@@ -141,7 +145,9 @@ pub enum FabricError {
     #[error("the handshake with {peer} failed: {cause}")]
     #[diagnostic(
         code("HALO-E0210"),
-        help("is something else listening on that port, or did the other rank end? Its own output says more")
+        help(
+            "is something else listening on that port, or did the other rank end? Its own output says more"
+        )
     )]
     Handshake {
         /// With whom.
@@ -165,7 +171,9 @@ pub enum FabricError {
     #[error("the rendezvous {address} can be reached from other machines, but no key is set")]
     #[diagnostic(
         code("HALO-E0212"),
-        help("set the same secret on every rank, e.g. HALO_KEY=$(openssl rand -hex 32), or use a loopback address")
+        help(
+            "set the same secret on every rank, e.g. HALO_KEY=$(openssl rand -hex 32), or use a loopback address"
+        )
     )]
     KeyNeeded {
         /// The address.
@@ -186,7 +194,9 @@ pub enum FabricError {
     #[error("no usable data address: {cause}")]
     #[diagnostic(
         code("HALO-E0214"),
-        help("name it with HALO_INTERFACE (such as enp1s0) or HALO_ADDRESS; `ip -brief address` lists what is here")
+        help(
+            "name it with HALO_INTERFACE (such as enp1s0) or HALO_ADDRESS; `ip -brief address` lists what is here"
+        )
     )]
     DataAddress {
         /// Why.
@@ -214,7 +224,9 @@ pub enum FabricError {
     #[error("the arena of {bytes} bytes for {world} ranks could not be made: {cause}")]
     #[diagnostic(
         code("HALO-E0216"),
-        help("lower HALO_SLOTS or HALO_SLOT_BYTES (on every rank alike), or raise the memory limit of this process or container")
+        help(
+            "lower HALO_SLOTS or HALO_SLOT_BYTES (on every rank alike), or raise the memory limit of this process or container"
+        )
     )]
     ArenaMemory {
         /// How much.
@@ -227,7 +239,10 @@ pub enum FabricError {
 
     /// A link could not be set up.
     #[error("the {transport} link to rank {peer} ({host}) could not be set up: {cause}")]
-    #[diagnostic(code("HALO-E0217"), help("check the cable and the data addresses of both hosts, then start all ranks again"))]
+    #[diagnostic(
+        code("HALO-E0217"),
+        help("check the cable and the data addresses of both hosts, then start all ranks again")
+    )]
     LinkSetup {
         /// Which transport.
         transport: &'static str,
@@ -243,7 +258,9 @@ pub enum FabricError {
     #[error("the {transport} link to rank {peer} ({host}) broke: {cause}")]
     #[diagnostic(
         code("HALO-E0218"),
-        help("check the cable, the link state of both ports and the other rank's log; then start all ranks again")
+        help(
+            "check the cable, the link state of both ports and the other rank's log; then start all ranks again"
+        )
     )]
     LinkBroken {
         /// Which transport.
@@ -260,7 +277,9 @@ pub enum FabricError {
     #[error("rank {peer} ({host}) is lost: {cause}")]
     #[diagnostic(
         code("HALO-E0219"),
-        help("look at that rank's log on {host}: its process ended, or the host or its network is down; then start all ranks again")
+        help(
+            "look at that rank's log on {host}: its process ended, or the host or its network is down; then start all ranks again"
+        )
     )]
     PeerLost {
         /// Who.
@@ -273,7 +292,10 @@ pub enum FabricError {
 
     /// A peer closed its communicator in good order while this rank still needs it.
     #[error("rank {peer} ({host}) has closed its communicator, but this rank still waits for it")]
-    #[diagnostic(code("HALO-E0220"), help("every rank must issue the same operations; look for the one that {host} left out"))]
+    #[diagnostic(
+        code("HALO-E0220"),
+        help("every rank must issue the same operations; look for the one that {host} left out")
+    )]
     PeerLeft {
         /// Who.
         peer: usize,
@@ -283,7 +305,10 @@ pub enum FabricError {
 
     /// Another rank gave up and said why.
     #[error("rank {peer} ({host}) stopped the communicator: {reason}")]
-    #[diagnostic(code("HALO-E0221"), help("the reason is the other rank's; remove it there and start all ranks again"))]
+    #[diagnostic(
+        code("HALO-E0221"),
+        help("the reason is the other rank's; remove it there and start all ranks again")
+    )]
     StoppedByPeer {
         /// Who said it.
         peer: usize,
@@ -295,7 +320,10 @@ pub enum FabricError {
 
     /// A message whose header makes no sense.
     #[error("a message from rank {peer} ({host}) is malformed: {cause}")]
-    #[diagnostic(code("HALO-E0222"), help("this is memory corruption or a bug; please report it with both ranks' logs"))]
+    #[diagnostic(
+        code("HALO-E0222"),
+        help("this is memory corruption or a bug; please report it with both ranks' logs")
+    )]
     MalformedMessage {
         /// From whom.
         peer: usize,
@@ -307,7 +335,10 @@ pub enum FabricError {
 
     /// The store behind the bootstrap failed.
     #[error("the bootstrap store failed at key `{key}`: {cause}")]
-    #[diagnostic(code("HALO-E0223"), help("rank 0 (or the process that serves the store) ended or cannot be reached; its log says why"))]
+    #[diagnostic(
+        code("HALO-E0223"),
+        help("rank 0 (or the process that serves the store) ended or cannot be reached; its log says why")
+    )]
     Store {
         /// Which key.
         key: String,
@@ -317,7 +348,12 @@ pub enum FabricError {
 
     /// The system refused something that should always work.
     #[error("{call} failed: {cause}")]
-    #[diagnostic(code("HALO-E0224"), help("this is the operating system's answer; limits of this process (ulimit -a) are the usual reason"))]
+    #[diagnostic(
+        code("HALO-E0224"),
+        help(
+            "this is the operating system's answer; limits of this process (ulimit -a) are the usual reason"
+        )
+    )]
     System {
         /// Which call.
         call: &'static str,

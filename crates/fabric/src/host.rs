@@ -25,7 +25,10 @@ pub(crate) fn identity() -> Result<String, FabricError> {
 
 /// The address peers are given: configured, or the first IPv4 address of the configured interface, or the one
 /// this host uses towards the rendezvous.
-pub(crate) fn data_address(config: &Config, towards_rendezvous: Option<IpAddr>) -> Result<IpAddr, FabricError> {
+pub(crate) fn data_address(
+    config: &Config,
+    towards_rendezvous: Option<IpAddr>,
+) -> Result<IpAddr, FabricError> {
     let refuse = |cause: String| Err(FabricError::DataAddress { cause });
     if let Some(address) = config.address {
         return match std::net::TcpListener::bind((address, 0)) {
@@ -50,7 +53,10 @@ fn interface_address(interface: &str) -> Result<IpAddr, FabricError> {
         names.dedup();
         let names = names.join(", ");
         FabricError::DataAddress {
-            cause: format!("the interface {interface} has no address on host {} (interfaces with one: {names})", name()),
+            cause: format!(
+                "the interface {interface} has no address on host {} (interfaces with one: {names})",
+                name()
+            ),
         }
     })
 }

@@ -66,7 +66,9 @@ def view(value: Any, argument: str, writable: bool = False) -> View:
             "pass a torch CPU tensor, a NumPy array, or an object with the buffer protocol",
         ) from None
     if not memory.c_contiguous:
-        raise _refuse(argument, "the buffer is not contiguous", "pass a contiguous copy, e.g. numpy.ascontiguousarray(x)")
+        raise _refuse(
+            argument, "the buffer is not contiguous", "pass a contiguous copy, e.g. numpy.ascontiguousarray(x)"
+        )
     if writable and memory.readonly:
         raise _refuse(argument, "the buffer is read-only", "pass a writable buffer, such as a bytearray or an array")
     kind = memory.format.lstrip("@=<")
