@@ -35,7 +35,7 @@ test-hosts: ## network namespaces as hosts, with sshd (root)
 	$(CARGO) test -p halo-hosts -- --include-ignored
 
 test-soft-roce: ## real verbs, in virtual machines with Soft-RoCE
-	$(CARGO) test -p halo-soft-roce -- --nocapture
+	$(CARGO) test -p halo-soft-roce -- --nocapture --test-threads 1
 
 test-e2e: ## vLLM and Ray on two hosts and on one (root)
 	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1
