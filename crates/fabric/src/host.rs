@@ -1,7 +1,7 @@
 //! Who and where this process is: the host's name, its identity for shared memory, and the data address.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 
 use crate::config::Config;
@@ -23,12 +23,8 @@ pub(crate) fn identity() -> Result<String, FabricError> {
     Ok(format!("{}/{}:{}", boot.trim(), network.dev(), network.ino()))
 }
 
-/// The address peers are given: configured, or the first IPv4 address of the configured interface, or the one
-/// this host uses towards the rendezvous.
-pub(crate) fn data_address(
-    config: &Config,
-    towards_rendezvous: Option<IpAddr>,
-) -> Result<IpAddr, FabricError> {
+/// The address peers are given: configured, or the first IPv4 address of the configured interface, or the default.
+pub(crate) fn data_address(config: &Config, default: IpAddr) -> Result<IpAddr, FabricError> {
     let refuse = |cause: String| Err(FabricError::DataAddress { cause });
     if let Some(address) = config.address {
         return match std::net::TcpListener::bind((address, 0)) {
@@ -39,7 +35,19 @@ pub(crate) fn data_address(
     if let Some(interface) = &config.interface {
         return interface_address(interface);
     }
-    Ok(towards_rendezvous.unwrap_or(Ipv4Addr::LOCALHOST.into()))
+    Ok(default)
+}
+
+/// The address this host uses towards other networks, or loopback where it has no route to any: what peers are given
+/// when neither the configuration nor a rendezvous says more.
+pub(crate) fn outward_address() -> IpAddr {
+    // Connecting a UDP socket sends nothing; it only makes the kernel choose a route, here to an address that is
+    // reserved for documentation.
+    let chosen = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    chosen.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }
 
 /// The first IPv4 address of an interface, else its first global IPv6 address.
@@ -66,15 +74,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_outward_address_is_one_of_this_host() {
+        assert!(std::net::TcpListener::bind((outward_address(), 0)).is_ok());
+    }
+
+    #[test]
     fn a_foreign_address_and_an_unknown_interface_are_refused() {
         let mut config = Config::new(0, 2);
-        assert_eq!(data_address(&config, None).unwrap(), IpAddr::from(Ipv4Addr::LOCALHOST));
+        assert_eq!(
+            data_address(&config, Ipv4Addr::LOCALHOST.into()).unwrap(),
+            IpAddr::from(Ipv4Addr::LOCALHOST)
+        );
         config.interface = Some("nosuch0".to_owned());
-        let error = data_address(&config, None).unwrap_err().to_string();
+        let error = data_address(&config, Ipv4Addr::LOCALHOST.into()).unwrap_err().to_string();
         assert!(error.contains("nosuch0") && error.contains("lo"), "{error}");
         config.interface = Some("lo".to_owned());
-        assert_eq!(data_address(&config, None).unwrap(), IpAddr::from(Ipv4Addr::LOCALHOST));
+        assert_eq!(
+            data_address(&config, Ipv4Addr::LOCALHOST.into()).unwrap(),
+            IpAddr::from(Ipv4Addr::LOCALHOST)
+        );
         config.address = Some("203.0.113.9".parse().unwrap());
-        assert!(data_address(&config, None).unwrap_err().to_string().contains("203.0.113.9"));
+        assert!(
+            data_address(&config, Ipv4Addr::LOCALHOST.into())
+                .unwrap_err()
+                .to_string()
+                .contains("203.0.113.9")
+        );
     }
 }

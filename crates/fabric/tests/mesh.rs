@@ -1,6 +1,10 @@
 //! Ranks as threads of one process, over the real links: meeting, messages, and every way of not meeting.
 
-#![allow(clippy::needless_for_each, clippy::float_cmp, reason = "the values compared are exact, and a chain reads well")]
+#![allow(
+    clippy::needless_for_each,
+    clippy::float_cmp,
+    reason = "the values compared are exact, and a chain reads well"
+)]
 
 use std::collections::HashMap;
 use std::net::TcpListener;

@@ -43,7 +43,7 @@ pub(crate) fn over_rendezvous(config: &Config) -> Result<Mesh, FabricError> {
     }
     let client = Client::connect(&config.rendezvous, config.rank, &key, config.timeout)?;
     let towards = client.local_address()?.ip();
-    let met = meet(config, &client, &key, Some(towards));
+    let met = meet(config, &client, &key, towards);
     drop(client);
     let Some(server) = server else { return met };
     match met {
@@ -72,7 +72,7 @@ pub(crate) fn over_store(config: &Config, store: &dyn Store) -> Result<Mesh, Fab
         }
         (None, _) => Key::new(store.get("key", Instant::now() + config.timeout).map_err(failed)?),
     };
-    meet(config, store, &key, None)
+    meet(config, store, &key, host::outward_address())
 }
 
 /// The configured key; none is needed where only this machine can come.
@@ -88,13 +88,8 @@ fn rendezvous_key(config: &Config) -> Result<Key, FabricError> {
 }
 
 /// Everything after the store is reached. A rank that fails tells the others through the store.
-fn meet(
-    config: &Config,
-    store: &dyn Store,
-    key: &Key,
-    towards_rendezvous: Option<IpAddr>,
-) -> Result<Mesh, FabricError> {
-    let met = greet_and_link(config, store, key, towards_rendezvous);
+fn meet(config: &Config, store: &dyn Store, key: &Key, default_address: IpAddr) -> Result<Mesh, FabricError> {
+    let met = greet_and_link(config, store, key, default_address);
     if let Err(error) = &met {
         let reason = format!("{}\n{}\n{}", config.rank, host::name(), error.one_line());
         let _ = store.set(ABORT, reason.as_bytes());
@@ -106,10 +101,10 @@ fn greet_and_link(
     config: &Config,
     store: &dyn Store,
     key: &Key,
-    towards_rendezvous: Option<IpAddr>,
+    default_address: IpAddr,
 ) -> Result<Mesh, FabricError> {
     let deadline = Instant::now() + config.timeout;
-    let address = host::data_address(config, towards_rendezvous)?;
+    let address = host::data_address(config, default_address)?;
     let reception = Reception::open(address, config.rank, key.clone())?;
     let port = RdmaPort::open(config, address);
     let hello = Hello::new(config, reception.address()?, &port)?;
