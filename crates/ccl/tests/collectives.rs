@@ -1,6 +1,10 @@
 //! Communicators as threads over the real links: every collective, size and rank count, and every disagreement.
 
-#![allow(clippy::needless_for_each, clippy::float_cmp, reason = "the values compared are exact, and a chain reads well")]
+#![allow(
+    clippy::needless_for_each,
+    clippy::float_cmp,
+    reason = "the values compared are exact, and a chain reads well"
+)]
 
 use std::net::TcpListener;
 use std::time::Duration;
