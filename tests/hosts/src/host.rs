@@ -16,11 +16,14 @@ use crate::system::{find, run_words};
 const READY: Duration = Duration::from_secs(20);
 
 /// Process 1 of a host. Everything here is private to it; when sshd ends, the kernel ends the rest.
-/// Arguments: host name, sshd, its configuration, the hosts file.
+/// A checkout that lies under /tmp, as a fresh clone may, stays where it is.
+/// Arguments: host name, sshd, its configuration, the hosts file, the checkout.
 const INIT: &str = r#"
 set -eu
 mount -t tmpfs -o mode=1777 shm /dev/shm
+case "$5" in /tmp/*) mkdir /dev/shm/checkout; mount --rbind "$5" /dev/shm/checkout ;; esac
 mount -t tmpfs -o mode=1777 tmp /tmp
+case "$5" in /tmp/*) mkdir -p "$5"; mount --move /dev/shm/checkout "$5"; rmdir /dev/shm/checkout ;; esac
 mount -t tmpfs -o mode=755 run /run
 mount --bind "$4" /etc/hosts
 mkdir /run/sshd
@@ -71,6 +74,12 @@ fn write(record: &Record, name: &str, text: &str) -> Result<(), HostsError> {
     fs::write(&file, text).map_err(|source| at(&file, source))
 }
 
+/// The workspace these hosts belong to.
+fn checkout() -> std::path::PathBuf {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().unwrap_or(root)
+}
+
 /// Starts host `index` and returns its first process.
 pub(crate) fn start(record: &Record, index: usize) -> Result<u32, HostsError> {
     let host = &record.hosts[index];
@@ -84,6 +93,7 @@ pub(crate) fn start(record: &Record, index: usize) -> Result<u32, HostsError> {
         .args(["--mount", "--propagation", "private", "--uts", "--ipc", "--pid", "--fork", "--kill-child"])
         .args(["--mount-proc", "sh", "-c", INIT, "init", &host.name, &find("sshd")?])
         .args([record.folder.join("sshd_config"), record.folder.join("hosts")])
+        .arg(checkout())
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors);

@@ -5,7 +5,6 @@ B=/run/rig-bin/busybox
 $B mkdir -p /dev/pts /dev/shm
 $B mount -t devpts devpts /dev/pts 2>/dev/null
 $B mount -t tmpfs shm /dev/shm
-$B mount -t tmpfs tmp /tmp
 [ -e /dev/fd ] || $B ln -s /proc/self/fd /dev/fd
 [ -e /dev/stdin ] || { $B ln -s /proc/self/fd/0 /dev/stdin; $B ln -s /proc/self/fd/1 /dev/stdout; $B ln -s /proc/self/fd/2 /dev/stderr; }
 $B hostname "vm$RANK"
