@@ -1,0 +1,1 @@
+//! `halo.h`: communicators and collectives for C.
