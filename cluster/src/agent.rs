@@ -47,7 +47,7 @@ pub enum Event {
     /// A communicator's statistics are new.
     Statistics { file: String, pid: u64, statistics: Value },
     /// The process of a communicator ended.
-    RankEnded { file: String, pid: u64 },
+    RankEnded { file: String },
 }
 
 /// What reaches the launcher.

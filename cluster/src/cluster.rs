@@ -18,6 +18,8 @@ use crate::state::RankState;
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long the reason may take to follow when its consequence was seen first.
 const REASON: Duration = Duration::from_secs(3);
+/// Ranks that end within this are told together: agents look once a second, so the first seen need not be the first.
+const TOGETHER: Duration = Duration::from_secs(2);
 
 /// The nodes of one launch.
 #[derive(Debug)]
@@ -241,7 +243,7 @@ impl Cluster {
             return None;
         }
         match message {
-            Message::Event(Event::RankEnded { file, pid }) => Some(self.rank_ended(index, file, *pid)),
+            Message::Event(Event::RankEnded { .. }) => Some(self.rank_ended()),
             Message::Event(Event::Exited { process, status }) => {
                 Some(self.reason().unwrap_or_else(|| self.process_ended(index, process, *status)))
             }
@@ -259,32 +261,68 @@ impl Cluster {
         }
     }
 
-    fn rank_ended(&self, index: usize, file: &str, pid: u64) -> ClusterError {
-        let node = self.name(index);
-        let known = self.ranks.iter().find(|rank| rank.node == node && rank.file == file);
+    /// One rank's end takes others with it. The one that recorded no failure of halo's was not taken, so it is named
+    /// first.
+    fn rank_ended(&mut self) -> ClusterError {
+        if let Some(worse) =
+            self.hear(TOGETHER, |cluster, _, _| cluster.ranks.iter().all(|rank| !rank.alive).then_some(None))
+        {
+            return worse;
+        }
+        let mut ended: Vec<_> = self.ranks.iter().filter(|rank| !rank.alive).collect();
+        ended.sort_by_key(|rank| rank.failure().is_some());
+        let Some(first) = ended.first().copied() else {
+            unreachable!("an agent tells of a rank before its end")
+        };
+        let others: Vec<_> = ended[1..]
+            .iter()
+            .filter(|rank| (&rank.node, rank.pid) != (&first.node, first.pid))
+            .map(|rank| {
+                format!(
+                    ", and rank {} ({}) on node {} (process {})",
+                    rank.rank, rank.group, rank.node, rank.pid
+                )
+            })
+            .collect();
+        // A rank that stopped because of another one says which.
+        let failure = self.halo_error.as_deref().or_else(|| self.ranks.iter().find_map(RankState::failure));
         ClusterError::RankEnded {
-            group: known.map(|rank| rank.group.clone()).unwrap_or_default(),
-            rank: known.map(|rank| rank.rank).unwrap_or_default(),
-            node,
-            pid,
-            // A rank that stopped because of another one says which.
-            halo: self.halo_error.as_ref().map(|error| format!("; {error}")).unwrap_or_default(),
+            group: first.group.clone(),
+            rank: first.rank,
+            node: first.node.clone(),
+            pid: first.pid,
+            others: others.concat(),
+            halo: failure.map(|error| format!("; {error}")).unwrap_or_default(),
             logs: self.logs.display().to_string(),
         }
     }
 
     /// A process ended, which may be the consequence of a node's end that is noticed a moment later.
     fn reason(&mut self) -> Option<ClusterError> {
-        let deadline = Instant::now() + REASON;
+        self.hear(REASON, |cluster, index, message| match message {
+            Message::Event(Event::Exited { process, status }) if process == "ray" => {
+                Some(Some(cluster.process_ended(index, process, *status)))
+            }
+            _ => None,
+        })
+        .or_else(|| self.silence(REASON.mul_f64(0.8)))
+    }
+
+    /// Listens on after something ended, until `enough` has what it wants or `patience` is over; a node that is lost
+    /// meanwhile, or Ctrl-C, explains more than whatever else is heard.
+    fn hear(
+        &mut self,
+        patience: Duration,
+        enough: impl Fn(&Self, usize, &Message) -> Option<Option<ClusterError>>,
+    ) -> Option<ClusterError> {
+        let deadline = Instant::now() + patience;
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match self.inbox.recv_timeout(left) {
                 Ok(Signal::Said(index, message)) => {
                     self.heard[index] = Some(Instant::now());
                     self.note(index, &message);
-                    if let Message::Event(Event::Exited { process, status }) = &message
-                        && process == "ray"
-                    {
-                        return Some(self.process_ended(index, process, *status));
+                    if let Some(found) = enough(self, index, &message) {
+                        return found;
                     }
                 }
                 Ok(Signal::Closed(index, said)) => {
@@ -295,7 +333,7 @@ impl Cluster {
                 Err(_) => break,
             }
         }
-        self.silence(REASON.mul_f64(0.8))
+        None
     }
 
     /// The connection to a node ended: before it ever spoke, ssh's words tell why.

@@ -138,9 +138,9 @@ pub enum ClusterError {
     )]
     HaloUnused { reported: usize, world: usize, log: String },
 
-    #[error("rank {rank} ({group}) on node {node} ended (process {pid}){halo}")]
+    #[error("rank {rank} ({group}) on node {node} ended (process {pid}){others}{halo}")]
     #[diagnostic(code("HALO-E0641"), help("the output of node {node} and of vLLM is in {logs}"))]
-    RankEnded { node: String, group: String, rank: u64, pid: u64, halo: String, logs: String },
+    RankEnded { node: String, group: String, rank: u64, pid: u64, others: String, halo: String, logs: String },
 
     #[error("node {node} is lost: {cause}")]
     #[diagnostic(

@@ -90,6 +90,11 @@ impl RankState {
             statistics: statistics.clone(),
         }
     }
+
+    /// The failure of halo that stopped this rank, from its code on.
+    pub fn failure(&self) -> Option<&str> {
+        self.statistics["failure"].as_str()
+    }
 }
 
 impl State {

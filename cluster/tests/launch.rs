@@ -67,8 +67,13 @@ fn local_needs_no_configuration_and_makes_its_model_once() {
 
 /// Serves, kills the process that `victim` picks, and returns what the launcher says.
 fn after_the_death_of(victim: impl Fn(&Rig) -> u64) -> String {
+    after_a_death("", victim)
+}
+
+/// The same with the stand-ins in a certain mode.
+fn after_a_death(mode: &str, victim: impl Fn(&Rig) -> u64) -> String {
     let rig = Rig::new();
-    let served = rig.serve(&rig.config(""));
+    let served = rig.serve(&rig.config(&format!("[env]\nSTAND_IN = \"{mode}\"\n")));
     kill(victim(&rig), "KILL");
     let (status, errors) = served.end();
     assert_eq!(status, Some(1), "{errors}");
@@ -84,14 +89,24 @@ fn process(rig: &Rig, word: &str) -> u64 {
     line.split(' ').next().unwrap().parse().unwrap()
 }
 
+fn rank_1(rig: &Rig) -> u64 {
+    let state = rig.status();
+    let ranks = state["launch"]["ranks"].as_array().unwrap();
+    ranks.iter().find(|rank| rank["rank"] == 1).unwrap()["pid"].as_u64().unwrap()
+}
+
 #[test]
 fn a_rank_that_dies_is_named_with_its_node() {
-    let errors = after_the_death_of(|rig| {
-        let state = rig.status();
-        let ranks = state["launch"]["ranks"].as_array().unwrap().clone();
-        ranks.iter().find(|rank| rank["rank"] == 1).unwrap()["pid"].as_u64().unwrap()
-    });
+    let errors = after_the_death_of(rank_1);
     assert!(errors.contains("error[HALO-E0641]: rank 1 (tp:0) on node a ended"), "{errors}");
+}
+
+#[test]
+fn a_rank_that_takes_another_with_it_is_named_first() {
+    let errors = after_a_death("ranks-follow", rank_1);
+    let (first, then) = errors.split_once(", and rank 0 (tp:0) on node a (process ").unwrap();
+    assert!(first.contains("error[HALO-E0641]: rank 1 (tp:0) on node a ended"), "{errors}");
+    assert!(then.contains("; HALO-E0219: rank 1 (here) is lost"), "{errors}");
 }
 
 #[test]

@@ -420,7 +420,12 @@ impl Communicator {
     /// Remembers a failure and tells the peers, so that nobody waits for this rank.
     fn fail(&mut self, error: Error) -> Error {
         if error.is_fatal() && self.failed.is_none() {
-            self.mesh.stop_everybody(format!("{}: {error}", error.stable_code()));
+            let failure = format!("{}: {error}", error.stable_code());
+            self.mesh.stop_everybody(failure.clone());
+            self.counters.fail(failure);
+            if let Some(file) = &self.statistics_file {
+                file.renew();
+            }
             self.failed = Some(error.clone());
         }
         error

@@ -2,8 +2,8 @@
 //! own can write them out while operations run.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -89,6 +89,7 @@ pub(crate) struct Counters {
     transport: &'static str,
     operations: Vec<Counter>,
     links: Vec<(LinkInfo, Arc<LinkBytes>)>,
+    failure: OnceLock<String>,
 }
 
 impl Counters {
@@ -108,6 +109,7 @@ impl Counters {
             transport,
             operations,
             links,
+            failure: OnceLock::new(),
         }
     }
 
@@ -116,8 +118,16 @@ impl Counters {
         self.operations[kind as usize - 1].record(bytes, took.as_nanos() as u64);
     }
 
-    fn total(&self) -> u64 {
-        self.operations.iter().map(|counter| counter.count.load(Ordering::Relaxed)).sum()
+    /// What poisoned the communicator, with its code.
+    pub(crate) fn fail(&self, failure: String) {
+        // The first failure is the reason; later ones follow from it.
+        let _ = self.failure.set(failure);
+    }
+
+    /// What a reader of the file can see change.
+    fn state(&self) -> (u64, bool) {
+        let operations = self.operations.iter().map(|counter| counter.count.load(Ordering::Relaxed));
+        (operations.sum(), self.failure.get().is_some())
     }
 
     pub(crate) fn snapshot(&self) -> Statistics {
@@ -150,6 +160,7 @@ impl Counters {
                 .filter(|operation| operation.count > 0)
                 .collect(),
             links: self.links.iter().map(link).collect(),
+            failure: self.failure.get().cloned(),
         }
     }
 }
@@ -169,6 +180,8 @@ pub struct Statistics {
     pub operations: Vec<OperationStatistics>,
     /// One entry per peer.
     pub links: Vec<LinkStatistics>,
+    /// The error that poisoned the communicator, from its code on. A process that was killed leaves none.
+    pub failure: Option<String>,
 }
 
 /// One kind of operation.
@@ -232,12 +245,12 @@ impl StatisticsFile {
         let thread = std::thread::Builder::new().name("halo-statistics".to_owned()).spawn({
             let (path, counters, stop) = (path.clone(), Arc::clone(counters), Arc::clone(&stop));
             move || {
-                let mut written = 0;
+                let mut written = (0, false);
                 while !stop.load(Ordering::Acquire) {
                     std::thread::park_timeout(INTERVAL);
-                    let total = counters.total();
-                    if total != written {
-                        written = total;
+                    let state = counters.state();
+                    if state != written {
+                        written = state;
                         if let Err(error) = write(&path, &counters.snapshot()) {
                             tracing::warn!(%error, "statistics were not written");
                         }
@@ -247,6 +260,13 @@ impl StatisticsFile {
         });
         let thread = thread.map_err(|error| unwritable(&path, &error))?;
         Ok(Some(Self { path, counters: Arc::clone(counters), stop, thread: Some(thread) }))
+    }
+
+    /// Has the state written at once: the process may not live for another interval.
+    pub(crate) fn renew(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// Stops the thread and writes the last state.

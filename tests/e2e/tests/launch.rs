@@ -94,7 +94,7 @@ fn a_worker_killed_in_mid_request_fails_the_request_and_is_named() {
         assert_ne!(errors.read_line(&mut said).unwrap(), 0, "{said}");
     }
     println!("the launcher had said so after {:.1} s", killed.elapsed().as_secs_f64());
-    assert!(said.contains(&format!("rank 1 (tp:0) on node {} ended", hosts.host(2).name)), "{said}");
+    assert!(said.contains(&format!("rank 1 (tp:0) on node {}", hosts.host(2).name)), "{said}");
     errors.read_to_string(&mut said).unwrap();
     println!("all was stopped after {:.1} s", killed.elapsed().as_secs_f64());
     assert_eq!(launch.wait().unwrap().code(), Some(1));

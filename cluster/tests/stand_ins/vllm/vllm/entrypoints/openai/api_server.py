@@ -9,16 +9,22 @@ import sys
 import threading
 
 RANK = """
-import json, os, sys, time
+import json, os, signal, sys
 rank, world = int(sys.argv[1]), int(sys.argv[2])
 path = os.environ["HALO_STATS_FILE"].replace("{name}", "tp:0").replace("{rank}", str(rank))
 path = path.replace("{pid}", str(os.getpid()))
 links = [{"peer": 1 - rank, "host": "here", "transport": os.environ["HALO_TRANSPORT"]}]
 operations = [{"operation": "all_reduce", "count": 9, "bytes": 4608}]
-with open(path + ".new", "w") as file:
-    json.dump({"name": "tp:0", "rank": rank, "world": world, "links": links, "operations": operations}, file)
-os.rename(path + ".new", path)
-time.sleep(600)
+def write(failure):
+    statistics = {"name": "tp:0", "rank": rank, "world": world, "links": links, "operations": operations}
+    with open(path + ".new", "w") as file:
+        json.dump(statistics | {"failure": failure}, file)
+    os.rename(path + ".new", path)
+
+write(None)
+signal.signal(signal.SIGTERM, lambda *_: (write("HALO-E0219: rank 1 (here) is lost"), os._exit(1)))
+while True:
+    signal.pause()
 """
 
 parser = argparse.ArgumentParser()
@@ -55,14 +61,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"choices": [{"text": " world"}]})
 
 
+ranks = []
+
+
 def watch(rank):
     rank.wait()
-    os._exit(1)
+    if mode != "ranks-follow":
+        os._exit(1)
+    for other in ranks:
+        other.terminate()
 
 
 if mode != "no-halo":
     world = options.tensor_parallel_size
     for number in range(world):
         rank = subprocess.Popen([sys.executable, "-c", RANK, str(number), str(world)], start_new_session=True)
+        ranks.append(rank)
         threading.Thread(target=watch, args=(rank,), daemon=True).start()
 http.server.ThreadingHTTPServer((options.host, options.port), Handler).serve_forever()
