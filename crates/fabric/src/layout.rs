@@ -8,9 +8,9 @@
 //! slot                 payload area (slot_bytes) | trailer (64 bytes: header, flag)
 //! ```
 //!
-//! Message number n (from 1) of a pair travels in slot (n - 1) % slots; its flag takes the value n. The trailer
-//! has a cache line of its own, so that polling the flag disturbs no payload. A payload may lie anywhere in the
-//! payload area; rdma ends it at the trailer, so that payload and header are one write.
+//! Message number n (from 1) of a pair travels in slot (n - 1) % slots; the lower half of its flag takes the value n.
+//! The trailer has a cache line of its own, so that polling the flag disturbs no payload. A short payload lies in the
+//! header, any other in the payload area.
 
 /// A cache line, and the grain of every offset here.
 pub const LINE: usize = 64;

@@ -11,7 +11,7 @@ use crate::error::FabricError;
 use crate::fabric::Fabric;
 use crate::layout::{FLAG_IN_TRAILER, Layout};
 use crate::link::{AnyLink, Link, LinkFailure, Transport};
-use crate::message::{Message, Outgoing, Tag};
+use crate::message::{Header, Message, Outgoing, SHORT_BYTES, SHORT_IN_TRAILER, Tag};
 use crate::{bootstrap, bootstrap::Store};
 
 /// How long a closing rank waits for its last bytes to leave.
@@ -168,6 +168,17 @@ impl Mesh {
     }
 }
 
+/// The header of message `number`, if its trailer holds it, whole.
+#[inline]
+fn arrived(arena: &Arena, trailer: usize, number: u64) -> Option<Header> {
+    let flag = arena.load(trailer + FLAG_IN_TRAILER);
+    if !Header::announces(flag, number) {
+        return None;
+    }
+    let header = arena.read_header(trailer);
+    header.is_whole(flag).then_some(header)
+}
+
 impl Fabric for Mesh {
     fn rank(&self) -> usize {
         self.rank
@@ -192,10 +203,8 @@ impl Fabric for Mesh {
             // consume them.
             for number in to.consumed + 1..=to.consumed + slots {
                 let trailer = self.layout.slot(self.rank, peer, number) + self.layout.slot_bytes;
-                if self.arena.load(trailer + FLAG_IN_TRAILER) != number {
-                    break;
-                }
-                to.learn(self.arena.read_header(trailer).consumed);
+                let Some(header) = arrived(&self.arena, trailer, number) else { break };
+                to.learn(header.consumed);
             }
         }
         to.sent - to.acknowledged < slots && to.link.ready()
@@ -221,23 +230,20 @@ impl Fabric for Mesh {
         let number = from.consumed + 1;
         let slot = self.layout.slot(self.rank, peer, number);
         let trailer = slot + self.layout.slot_bytes;
-        if self.arena.load(trailer + FLAG_IN_TRAILER) != number {
-            return Ok(None);
+        let Some(header) = arrived(&self.arena, trailer, number) else { return Ok(None) };
+        let tag = Tag { operation: header.operation, size: header.size };
+        let length = header.length as usize;
+        if length <= SHORT_BYTES {
+            return Ok(Some(Message { tag, payload: self.arena.read(trailer + SHORT_IN_TRAILER, length) }));
         }
-        let header = self.arena.read_header(trailer);
-        let (offset, length) = (header.offset as usize, header.length as usize);
-        if offset + length > self.layout.slot_bytes {
+        if length > self.layout.slot_bytes {
             return Err(FabricError::MalformedMessage {
                 peer,
                 host: from.info.host.clone(),
-                cause: format!(
-                    "{length} bytes at {offset} do not fit a slot of {} bytes",
-                    self.layout.slot_bytes
-                ),
+                cause: format!("{length} bytes do not fit a slot of {} bytes", self.layout.slot_bytes),
             });
         }
-        let tag = Tag { operation: header.operation, size: header.size };
-        Ok(Some(Message { tag, payload: self.arena.read(slot + offset, length) }))
+        Ok(Some(Message { tag, payload: self.arena.read(slot, length) }))
     }
 
     #[inline]
@@ -245,7 +251,7 @@ impl Fabric for Mesh {
         let from = self.peers[peer].as_mut().expect("a rank has no link to itself");
         let trailer = self.layout.slot(self.rank, peer, from.consumed + 1) + self.layout.slot_bytes;
         let header = self.arena.read_header(trailer);
-        from.bytes.received.fetch_add(u64::from(header.length), Ordering::Relaxed);
+        from.bytes.received.fetch_add(header.length, Ordering::Relaxed);
         from.learn(header.consumed);
         from.consumed += 1;
         // Messages the other way carry credit for free; only one-sided traffic needs it told apart.

@@ -18,6 +18,8 @@ pub struct Remote {
 pub(crate) enum Data {
     /// Part of registered memory.
     Registered(sys::ibv_sge),
+    /// Part of registered memory that the processor copies into the request.
+    Copied(sys::ibv_sge),
     /// Eight bytes that travel in the request itself.
     Inline([u8; 8]),
 }
@@ -47,6 +49,16 @@ impl WorkRequest {
         Self { data: Data::Inline(value.to_ne_bytes()), remote, immediate: None, id: 0, signaled: false }
     }
 
+    /// Has the processor copy the bytes into the request, which saves the NIC a read of memory. They may change as soon
+    /// as the request is posted. At most the queue pair's `inline_bytes`.
+    #[must_use]
+    pub fn inlined(self) -> Self {
+        match self.data {
+            Data::Registered(segment) => Self { data: Data::Copied(segment), ..self },
+            Data::Copied(_) | Data::Inline(_) => self,
+        }
+    }
+
     /// Also gives the peer a completion with this value; it takes one of the peer's posted receives.
     #[must_use]
     pub fn with_immediate(self, value: u32) -> Self {
@@ -65,6 +77,10 @@ impl WorkRequest {
         let mut flags = if self.signaled { sys::IBV_SEND_SIGNALED } else { 0 };
         *segment = match self.data {
             Data::Registered(segment) => segment,
+            Data::Copied(segment) => {
+                flags |= sys::IBV_SEND_INLINE;
+                segment
+            }
             Data::Inline(bytes) => {
                 flags |= sys::IBV_SEND_INLINE;
                 *inline = bytes;

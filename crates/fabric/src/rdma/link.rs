@@ -7,7 +7,7 @@ use halo_verbs::{MemoryRegion, QueuePair, Remote, WorkRequest};
 use crate::arena::Arena;
 use crate::layout::{FLAG_IN_TRAILER, LINE, Layout};
 use crate::link::{Link, LinkFailure};
-use crate::message::{HEADER_BYTES, Outgoing};
+use crate::message::Outgoing;
 
 /// Completions taken per look; more are left for the next.
 const COMPLETIONS: usize = 16;
@@ -51,6 +51,17 @@ impl RdmaLink {
         Remote { address: self.remote.address + offset as u64, ..self.remote }
     }
 
+    /// A write of `bytes` bytes at `from` of this arena to `to` of the peer's.
+    fn write_from(&self, from: usize, bytes: usize, to: usize) -> Result<WorkRequest, LinkFailure> {
+        let remote = self.remote_at(to);
+        WorkRequest::write(&self.region, from, bytes, remote).map_err(|error| error.to_string())
+    }
+
+    fn post<const N: usize>(&mut self, mut requests: [WorkRequest; N]) -> Result<(), LinkFailure> {
+        self.account(&mut requests);
+        self.pair.post(&requests).map_err(|error| error.to_string())
+    }
+
     /// Asks for a completion often enough that the queue never fills with requests nobody will hear of.
     fn account<const N: usize>(&mut self, requests: &mut [WorkRequest; N]) {
         self.posted += N as u64;
@@ -84,29 +95,23 @@ impl Link for RdmaLink {
     }
 
     fn write(&mut self, arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure> {
-        let Layout { slot_bytes, .. } = self.layout;
-        // The payload begins on a line and ends, with its padding, where the header begins.
-        let padded = message.payload.len().next_multiple_of(LINE);
-        let offset = slot_bytes - padded;
-        let staging = self.layout.staging(self.rank, self.peer, message.number);
-        arena.write(staging + offset, message.payload);
-        arena.write_header(staging + slot_bytes, &message.header(offset));
-
         let slot = self.layout.slot(self.peer, self.rank, message.number);
-        let body = self.remote_at(slot + offset);
-        let flag = self.remote_at(slot + slot_bytes + FLAG_IN_TRAILER);
-        let body = WorkRequest::write(&self.region, staging + offset, padded + HEADER_BYTES, body)
-            .map_err(|error| error.to_string())?;
-        let mut requests = [body, WorkRequest::write_inline(message.number, flag)];
-        self.account(&mut requests);
-        self.pair.post(&requests).map_err(|error| error.to_string())
+        let staging = self.layout.staging(self.rank, self.peer, message.number);
+        let (trailer, header) = (staging + self.layout.slot_bytes, message.header());
+        arena.write_header(trailer, &header);
+        arena.store(trailer + FLAG_IN_TRAILER, header.checked_flag(message.number));
+        let trailer = self.write_from(trailer, LINE, slot + self.layout.slot_bytes)?.inlined();
+        if message.is_short() {
+            return self.post([trailer]);
+        }
+        arena.write(staging, message.payload);
+        let payload = self.write_from(staging, message.payload.len(), slot)?;
+        self.post([payload, trailer])
     }
 
     fn write_credit(&mut self, _arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
         let line = self.remote_at(self.layout.credit(self.peer, self.rank));
-        let mut requests = [WorkRequest::write_inline(consumed, line)];
-        self.account(&mut requests);
-        self.pair.post(&requests).map_err(|error| error.to_string())
+        self.post([WorkRequest::write_inline(consumed, line)])
     }
 
     fn progress(&mut self, _arena: &Arena) -> Result<(), LinkFailure> {

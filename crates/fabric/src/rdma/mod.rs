@@ -1,5 +1,7 @@
-//! RDMA: payload and header in one write, the flag in a second, small one behind it, both in one post. Writes on one
-//! reliable connection become visible in the order they were posted, so a raised flag means a whole message.
+//! RDMA: the payload in one write, header and flag in a second, inline one behind it, both in one post; a short payload
+//! travels in the header. Writes on one reliable connection become visible in the order they were posted; for the order
+//! within the second, on which the specification says nothing, the flag carries a check of its header. So a flag that
+//! fits its header means a whole message.
 
 mod link;
 mod setup;

@@ -14,7 +14,7 @@ use crate::arena::Arena;
 use crate::config::Config;
 use crate::error::FabricError;
 use crate::key::nonce;
-use crate::layout::Layout;
+use crate::layout::{LINE, Layout};
 use crate::link::LinkFailure;
 
 /// The NIC port that this rank uses, chosen before ranks meet.
@@ -66,7 +66,7 @@ impl RdmaEndpoint {
     ) -> Result<RdmaPending, FabricError> {
         let depth = RdmaLink::queue_depth(layout);
         let completions = CompletionQueue::new(Arc::clone(self.domain.context()), depth)?;
-        let limits = QueuePairLimits { sends: depth, receives: 1, inline_bytes: 8 };
+        let limits = QueuePairLimits { sends: depth, receives: 1, inline_bytes: LINE as u32 };
         // An unpredictable first packet number keeps packets of an earlier connection out of this one.
         let random = nonce()?;
         let first_packet = u32::from_le_bytes([random[0], random[1], random[2], 0]);

@@ -5,7 +5,7 @@ mod exchange;
 use crate::arena::Arena;
 use crate::layout::{FLAG_IN_TRAILER, Layout};
 use crate::link::{Link, LinkFailure};
-use crate::message::Outgoing;
+use crate::message::{Header, Outgoing};
 
 pub(crate) use exchange::{ShmExchange, ShmOffer};
 
@@ -33,9 +33,9 @@ impl Link for ShmLink {
     fn write(&mut self, _arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure> {
         let slot = self.layout.slot(self.peer, self.rank, message.number);
         let trailer = slot + self.layout.slot_bytes;
-        self.theirs.write(slot, message.payload);
-        self.theirs.write_header(trailer, &message.header(0));
-        self.theirs.store(trailer + FLAG_IN_TRAILER, message.number);
+        self.theirs.write(slot, message.long_payload());
+        self.theirs.write_header(trailer, &message.header());
+        self.theirs.store(trailer + FLAG_IN_TRAILER, Header::flag(message.number));
         Ok(())
     }
 

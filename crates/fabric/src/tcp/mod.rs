@@ -1,4 +1,4 @@
-//! TCP: a message is its 64-byte trailer (header and number) followed by the payload. The receiver's own thread,
+//! TCP: a message is its 64-byte trailer (header and number) followed by the payload, unless that is short and in the header. The receiver's own thread,
 //! polling for the flag, moves the bytes into its arena and raises the flag itself, so that everything above sees
 //! the same memory as with the other transports. A frame with number 0 carries credit alone.
 
@@ -60,7 +60,7 @@ impl Link for TcpLink {
 mod tests {
     use super::*;
     use crate::layout::FLAG_IN_TRAILER;
-    use crate::message::Tag;
+    use crate::message::{SHORT_BYTES, Tag};
     use proptest::prelude::*;
     use std::net::TcpListener;
 
@@ -97,7 +97,7 @@ mod tests {
                 let slot = LAYOUT.slot(0, 1, number);
                 let header = arena.read_header(slot + LAYOUT.slot_bytes);
                 prop_assert_eq!((header.operation, header.consumed, header.length as usize), (number, 5, length));
-                prop_assert_eq!(arena.read(slot + header.offset as usize, length), &payload[..]);
+                prop_assert_eq!(if length <= SHORT_BYTES { &header.short[..length] } else { arena.read(slot, length) }, &payload[..]);
             }
             prop_assert!(sender.flushed());
         }

@@ -69,7 +69,7 @@ impl Receiver {
     fn read(&mut self, mut stream: &TcpStream, arena: &Arena) -> io::Result<usize> {
         debug_assert!(self.partial.is_none() || self.start == self.end, "delivered before reading");
         if let Some(partial) = &mut self.partial {
-            let missing = partial.header.length as usize - partial.filled;
+            let missing = partial.header.bytes_in_slot() - partial.filled;
             if missing > INPUT_BYTES / 2 {
                 let slot = self.layout.slot(self.rank, self.peer, self.received + 1);
                 let count = stream.read(arena.slot_mut(slot + partial.filled, missing))?;
@@ -93,7 +93,7 @@ impl Receiver {
             let Some(partial) = &mut self.partial else { continue };
             let number = self.received + 1;
             let slot = self.layout.slot(self.rank, self.peer, number);
-            let missing = partial.header.length as usize - partial.filled;
+            let missing = partial.header.bytes_in_slot() - partial.filled;
             let here = missing.min(self.end - self.start);
             arena.write(slot + partial.filled, &self.input[self.start..self.start + here]);
             self.start += here;
@@ -103,7 +103,7 @@ impl Receiver {
             }
             let trailer = slot + self.layout.slot_bytes;
             arena.write_header(trailer, &partial.header);
-            arena.store(trailer + FLAG_IN_TRAILER, number);
+            arena.store(trailer + FLAG_IN_TRAILER, Header::flag(number));
             self.received = number;
             self.partial = None;
         }
@@ -112,7 +112,7 @@ impl Receiver {
     /// Reads the next trailer, if it is here whole. Credit is stored at once; a message becomes the partial one.
     fn begin(&mut self, arena: &Arena) -> Result<bool, LinkFailure> {
         let Some(trailer) = self.input[self.start..self.end].first_chunk::<LINE>() else { return Ok(false) };
-        let mut header: Header = bytemuck::pod_read_unaligned(&trailer[..HEADER_BYTES]);
+        let header: Header = bytemuck::pod_read_unaligned(&trailer[..HEADER_BYTES]);
         let number = u64::from_ne_bytes(trailer[HEADER_BYTES..].try_into().expect("eight bytes"));
         self.start += LINE;
         if number == 0 {
@@ -122,13 +122,12 @@ impl Receiver {
         if number != self.received + 1 {
             return Err(format!("a frame numbered {number} came after number {}", self.received));
         }
-        if header.length as usize > self.layout.slot_bytes {
+        if header.length > self.layout.slot_bytes as u64 {
             return Err(format!(
                 "a frame of {} bytes for a slot of {}",
                 header.length, self.layout.slot_bytes
             ));
         }
-        header.offset = 0;
         self.partial = Some(Partial { header, filled: 0 });
         Ok(true)
     }

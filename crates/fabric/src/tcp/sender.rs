@@ -31,11 +31,11 @@ impl Sender {
     }
 
     pub(super) fn send(&mut self, mut stream: &TcpStream, message: &Outgoing<'_>) -> io::Result<()> {
-        let trailer = trailer(message);
+        let (trailer, payload) = (trailer(message), message.long_payload());
         self.flush(stream)?;
         let mut taken = 0;
         if self.is_empty() {
-            let parts = [IoSlice::new(&trailer), IoSlice::new(message.payload)];
+            let parts = [IoSlice::new(&trailer), IoSlice::new(payload)];
             taken = match stream.write_vectored(&parts) {
                 Ok(count) => count,
                 Err(error) if would_wait(&error) => 0,
@@ -43,7 +43,7 @@ impl Sender {
             };
         }
         self.backlog.extend_from_slice(&trailer[taken.min(LINE)..]);
-        self.backlog.extend_from_slice(&message.payload[taken.saturating_sub(LINE)..]);
+        self.backlog.extend_from_slice(&payload[taken.saturating_sub(LINE)..]);
         Ok(())
     }
 
@@ -63,7 +63,7 @@ impl Sender {
 
 fn trailer(message: &Outgoing<'_>) -> [u8; LINE] {
     let mut bytes = [0; LINE];
-    bytes[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&message.header(0)));
+    bytes[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&message.header()));
     bytes[HEADER_BYTES..].copy_from_slice(&message.number.to_ne_bytes());
     bytes
 }
