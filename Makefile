@@ -13,7 +13,7 @@ export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
 .PHONY: help demo test test-rust test-python test-hosts test-soft-roce test-e2e lint bench build python setup setup-test \
-        bindings clean
+        header bindings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -52,8 +52,8 @@ bench: build ## collectives on this machine, over shm and tcp
 	target/release/halo-perf all-reduce --transport shm --max 64M --factor 8
 	target/release/halo-perf all-reduce --transport tcp --max 64M --factor 8
 
-build: ## the programs, optimised
-	$(CARGO) build --release -p halo-perf -p halo-cluster
+build: ## the programs and libhalo.so, optimised
+	$(CARGO) build --release -p halo-perf -p halo-cluster -p halo-ffi
 
 python: build ## the Python package, into .venv
 	cd python && PATH="$$PATH:$$HOME/.cargo/bin" VIRTUAL_ENV=$(CURDIR)/$(VENV) $(PY) -m maturin develop --release --quiet
@@ -65,6 +65,9 @@ setup: ## what `make demo` needs
 setup-test: ## what `make test` needs
 	@scripts/install-packages test
 	@$(PYTHON) python/env/setup.py --venv $(VENV)
+
+header: ## write ffi/include/halo.h anew
+	UPDATE_HEADER=1 $(CARGO) test --quiet -p halo-ffi --test header
 
 bindings: ## write crates/verbs/src/sys.rs anew (libibverbs-dev and libclang are needed)
 	cd crates/verbs/bindings && CARGO_TARGET_DIR=$(CURDIR)/target/bindings PATH="$$PATH:$$HOME/.cargo/bin" cargo run --quiet

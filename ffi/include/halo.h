@@ -1,0 +1,567 @@
+/* halo: collectives between a few machines, over RDMA, TCP and shared memory. docs/c-api.md shows how to use it.
+ *
+ * Every function answers with a halo_status: HALO_OK, or the digits of an error's stable code; halo_error_message()
+ * and its neighbours say more. What a function creates, the function named beside it destroys. A handle is used by one
+ * thread at a time; different handles are independent. */
+
+#ifndef HALO_H
+#define HALO_H
+
+/* Written by cbindgen from ffi/src/c_api; change that and run `make header`. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The callback did what was asked.
+ */
+#define HALO_STORE_OK 0
+
+/**
+ * `get`: nobody has written the key yet.
+ */
+#define HALO_STORE_ABSENT 1
+
+/**
+ * `set`: the key has a value already, which stays.
+ */
+#define HALO_STORE_TAKEN 2
+
+/**
+ * A group of ranks that run collectives together. Every rank issues the same operations in the same order, from one
+ * thread at a time. Destroyed by `halo_communicator_free`.
+ */
+typedef struct halo_communicator halo_communicator;
+
+/**
+ * Everything one rank brings to `halo_communicator_connect`. Destroyed by `halo_config_free`.
+ */
+typedef struct halo_config halo_config;
+
+/**
+ * What a call answers: 0 when it did what was asked, else the digits of the error's stable code, so that
+ * `HALO-E0219` is 219. docs/errors.md explains every code; the constants below are those a program may want to tell
+ * apart.
+ */
+typedef int32_t halo_status;
+
+/**
+ * A key-value store that all ranks of a communicator share, such as the one a job launcher already has. Both
+ * callbacks are called by the thread that connects, before `halo_communicator_connect_with_store` returns. Keys are
+ * text that ends with zero; they are the same for every communicator, so the callbacks add a prefix where
+ * communicators share a store. Any other result than those above is a failure of the store.
+ */
+typedef struct {
+    /**
+     * Given to both callbacks as it is.
+     */
+    void *context;
+    /**
+     * Leaves `length` bytes under `key`, for good: `HALO_STORE_OK`, `HALO_STORE_TAKEN`, or a failure.
+     */
+    int (*set)(void *context, const char *key, const uint8_t *value, size_t length);
+    /**
+     * Copies the value of `key` into `value` if it has no more than `capacity` bytes, and tells its length in
+     * `*length` in any case: `HALO_STORE_OK`, `HALO_STORE_ABSENT`, or a failure. It does not wait; it is called again
+     * until the deadline passes.
+     */
+    int (*get)(void *context, const char *key, uint8_t *value, size_t capacity, size_t *length);
+} halo_store;
+
+/**
+ * What carries payloads to and from one peer. The strings belong to the communicator and live as long as it.
+ */
+typedef struct {
+    /**
+     * The peer's rank.
+     */
+    uint32_t peer;
+    /**
+     * Its host.
+     */
+    const char *host;
+    /**
+     * `shm`, `rdma` or `tcp`.
+     */
+    const char *transport;
+    /**
+     * Why this transport.
+     */
+    const char *reason;
+} halo_link;
+
+/**
+ * An element type: one of the `HALO_DTYPE_...` constants.
+ */
+typedef uint32_t halo_dtype;
+
+/**
+ * A reduction: one of the `HALO_OP_...` constants.
+ */
+typedef uint32_t halo_op;
+
+/**
+ * The call did what was asked.
+ */
+#define HALO_OK 0
+
+/**
+ * A peer's process or host is gone. The communicator answers every later call with the same error.
+ */
+#define HALO_ERROR_PEER_LOST 219
+
+/**
+ * A peer closed its communicator while this rank still waited for it.
+ */
+#define HALO_ERROR_PEER_LEFT 220
+
+/**
+ * Another rank gave up and said why.
+ */
+#define HALO_ERROR_STOPPED_BY_PEER 221
+
+/**
+ * The communicator was closed before.
+ */
+#define HALO_ERROR_CLOSED 225
+
+/**
+ * The ranks are in different operations, or in the same one with other counts or types.
+ */
+#define HALO_ERROR_MISMATCH 301
+
+/**
+ * The deadline passed.
+ */
+#define HALO_ERROR_TIMEOUT 302
+
+/**
+ * A buffer or count does not fit the operation.
+ */
+#define HALO_ERROR_BUFFER_SIZE 303
+
+/**
+ * A rank that does not exist, or this one where another is needed.
+ */
+#define HALO_ERROR_BAD_RANK 305
+
+/**
+ * An argument is NULL that must not be.
+ */
+#define HALO_ERROR_NULL 510
+
+/**
+ * A bug in halo was caught at the boundary.
+ */
+#define HALO_ERROR_PANIC 511
+
+/**
+ * A constant that does not exist, such as an element type.
+ */
+#define HALO_ERROR_UNKNOWN_CONSTANT 512
+
+/**
+ * Input and output overlap, but are not the same.
+ */
+#define HALO_ERROR_OVERLAP 513
+
+/**
+ * Two threads are in one communicator at once.
+ */
+#define HALO_ERROR_BUSY 514
+
+/**
+ * A count of elements that no buffer can have.
+ */
+#define HALO_ERROR_TOO_LARGE 515
+
+/**
+ * Text that is not UTF-8.
+ */
+#define HALO_ERROR_NOT_TEXT 516
+
+/**
+ * IEEE 754 binary32.
+ */
+#define HALO_DTYPE_F32 1
+
+/**
+ * IEEE 754 binary16.
+ */
+#define HALO_DTYPE_F16 2
+
+/**
+ * bfloat16: the upper half of a binary32.
+ */
+#define HALO_DTYPE_BF16 3
+
+/**
+ * Bytes; moved, never added.
+ */
+#define HALO_DTYPE_U8 4
+
+/**
+ * The sum in rank order, accumulated in f32 and rounded once, so that every rank gets the same bits.
+ */
+#define HALO_OP_SUM 1
+
+/**
+ * The largest; NaN if any is NaN.
+ */
+#define HALO_OP_MAX 2
+
+/**
+ * The smallest; NaN if any is NaN.
+ */
+#define HALO_OP_MIN 3
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of this library, such as `0.1.0`; a string that lives as long as the program.
+ */
+const char *halo_version(void);
+
+/**
+ * The code of this thread's last failed call, such as `HALO-E0219`; empty when none has failed. The string is valid
+ * until the next call of this thread fails.
+ */
+const char *halo_error_code(void);
+
+/**
+ * What went wrong in this thread's last failed call, and where: which call, peer, device, file or value. Valid as
+ * long as `halo_error_code`.
+ */
+const char *halo_error_message(void);
+
+/**
+ * What to do about it. Valid as long as `halo_error_code`.
+ */
+const char *halo_error_help(void);
+
+/**
+ * The rank that the last error of this thread is about (lost, left, or in another operation), or -1.
+ */
+int32_t halo_error_peer(void);
+
+/**
+ * A configuration for rank `rank` of `world` ranks with every default and no look at the environment.
+ *
+ * `*config` is set on success only, and destroyed by `halo_config_free`.
+ *
+ * The call relies on:
+ * `config` is NULL or points to memory for a pointer.
+ */
+halo_status halo_config_new(uint32_t rank, uint32_t world, halo_config **config);
+
+/**
+ * `halo_config_new` with every `HALO_*` variable of the environment applied (docs/environment.md). A variable that
+ * cannot be read is an error. What is set afterwards wins.
+ *
+ * The call relies on:
+ * `config` is NULL or points to memory for a pointer.
+ */
+halo_status halo_config_from_environment(uint32_t rank,
+                                         uint32_t world,
+                                         halo_config **config);
+
+/**
+ * Destroys a configuration. NULL is allowed and does nothing.
+ *
+ * The call relies on:
+ * `config` is NULL or came from a function that made it, and is not used again.
+ */
+void halo_config_free(halo_config *config);
+
+/**
+ * A name for logs, statistics and error messages. Default `halo`.
+ *
+ * The call relies on:
+ * `config` is NULL or a configuration that no other thread uses; `value` is NULL or text that ends with zero.
+ */
+halo_status halo_config_set_name(halo_config *config, const char *value);
+
+/**
+ * Where rank 0 listens for the others, as `host:port`. Default `127.0.0.1:29510`.
+ *
+ * The call relies on:
+ * As `halo_config_set_name`.
+ */
+halo_status halo_config_set_rendezvous(halo_config *config, const char *value);
+
+/**
+ * How payloads travel: `auto`, `rdma`, `tcp` or `shm`. A named transport that cannot be had is an error. Default
+ * `auto`.
+ *
+ * The call relies on:
+ * As `halo_config_set_name`.
+ */
+halo_status halo_config_set_transport(halo_config *config,
+                                      const char *value);
+
+/**
+ * The secret that ranks prove to each other: `length` bytes. It is copied. Without one (`length` 0) the rendezvous
+ * must be a loopback address.
+ *
+ * The call relies on:
+ * `config` is NULL or a configuration that no other thread uses; `key` is NULL or points to `length` bytes.
+ */
+halo_status halo_config_set_key(halo_config *config,
+                                const void *key,
+                                size_t length);
+
+/**
+ * The deadline of every wait, in seconds: connecting, and each collective. Default 30.
+ *
+ * The call relies on:
+ * `config` is NULL or a configuration that no other thread uses.
+ */
+halo_status halo_config_set_timeout(halo_config *config, double seconds);
+
+/**
+ * Seconds of silence on a control connection after which a peer counts as lost. Default 3.
+ *
+ * The call relies on:
+ * As `halo_config_set_timeout`.
+ */
+halo_status halo_config_set_peer_timeout(halo_config *config, double seconds);
+
+/**
+ * The network interface that carries the data, such as `enp1s0`. Default: the one that routes to the rendezvous.
+ *
+ * The call relies on:
+ * As `halo_config_set_name`.
+ */
+halo_status halo_config_set_interface(halo_config *config,
+                                      const char *value);
+
+/**
+ * This rank's own data address, when the interface has several. Default: the interface's.
+ *
+ * The call relies on:
+ * As `halo_config_set_name`.
+ */
+halo_status halo_config_set_address(halo_config *config, const char *value);
+
+/**
+ * The RDMA device, `name` or `name:port`. Default: the one whose GID matches the data address.
+ *
+ * The call relies on:
+ * As `halo_config_set_name`.
+ */
+halo_status halo_config_set_rdma_device(halo_config *config, const char *value);
+
+/**
+ * The memory a rank keeps for each peer: `slots` (2 to 4096) of `slot_bytes` (a multiple of 64) each. Must be the
+ * same on every rank. Default 8 slots of 131072 bytes.
+ *
+ * The call relies on:
+ * As `halo_config_set_timeout`.
+ */
+halo_status halo_config_set_slots(halo_config *config,
+                                  size_t slots,
+                                  size_t slot_bytes);
+
+/**
+ * A file that is kept up to date with this rank's statistics as JSON; `{name}`, `{rank}` and `{pid}` are replaced.
+ * Default: none.
+ *
+ * The call relies on:
+ * As `halo_config_set_name`.
+ */
+halo_status halo_config_set_statistics_file(halo_config *config,
+                                            const char *value);
+
+/**
+ * Meets the other ranks at the configuration's rendezvous, where rank 0 listens. It returns when all have met, or with
+ * an error within the configured timeout.
+ *
+ * `config` stays the caller's. `*communicator` is set on success only, and destroyed by `halo_communicator_free`.
+ *
+ * The call relies on:
+ * `config` is NULL or a configuration that no other thread changes; `communicator` is NULL or points to memory for a
+ * pointer.
+ */
+halo_status halo_communicator_connect(const halo_config *config,
+                                      halo_communicator **communicator);
+
+/**
+ * As `halo_communicator_connect`, but the ranks meet through a store that the caller serves; the configuration's
+ * rendezvous is not used.
+ *
+ * The call relies on:
+ * As `halo_communicator_connect`; `store` is NULL or points to a store whose callbacks keep to its documentation.
+ */
+halo_status halo_communicator_connect_with_store(const halo_config *config,
+                                                 const halo_store *store,
+                                                 halo_communicator **communicator);
+
+/**
+ * Lets the last bytes leave and says good-bye to the peers. Later calls with this communicator answer
+ * `HALO_ERROR_CLOSED`; the handle is still to be freed. It tells the failure that had ended the communicator before,
+ * if there was one; a second close does nothing.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed.
+ */
+halo_status halo_communicator_close(halo_communicator *communicator);
+
+/**
+ * Destroys a communicator, closing it first if it is open. NULL is allowed and does nothing.
+ *
+ * The call relies on:
+ * `communicator` is NULL or came from a function that made it, no thread is in a call with it, and it is not used
+ * again.
+ */
+void halo_communicator_free(halo_communicator *communicator);
+
+/**
+ * This rank.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `rank` is NULL or points to memory for a number.
+ */
+halo_status halo_communicator_rank(const halo_communicator *communicator,
+                                   uint32_t *rank);
+
+/**
+ * The number of ranks.
+ *
+ * The call relies on:
+ * As `halo_communicator_rank`.
+ */
+halo_status halo_communicator_world(const halo_communicator *communicator, uint32_t *world);
+
+/**
+ * What carries payloads to and from `peer`, and why.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `link` is NULL or points to memory for a link.
+ */
+halo_status halo_communicator_link(const halo_communicator *communicator, uint32_t peer, halo_link *link);
+
+/**
+ * What this communicator has done so far, as JSON: operations with counts, bytes and latencies, links with bytes.
+ *
+ * `*json` is set on success only, and destroyed by `halo_string_free`.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `json` is NULL or points to memory for a pointer.
+ */
+halo_status halo_communicator_statistics(halo_communicator *communicator,
+                                         char **json);
+
+/**
+ * Destroys a string that a function of this library made. NULL is allowed and does nothing.
+ *
+ * The call relies on:
+ * `string` is NULL or came from a function that says so, and is not used again.
+ */
+void halo_string_free(char *string);
+
+/**
+ * Every rank's `output` becomes the reduction of all ranks' inputs: `count` elements each. In place when `input` and
+ * `output` are the same pointer.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `input` and `output` point to `count` elements that
+ * nobody else uses during the call.
+ */
+halo_status halo_all_reduce(halo_communicator *communicator,
+                            const void *input,
+                            void *output,
+                            size_t count,
+                            halo_dtype dtype,
+                            halo_op op);
+
+/**
+ * Every rank's `output` becomes all ranks' inputs in rank order: `count` elements of each, `world` times as many in
+ * all.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`, with these lengths.
+ */
+halo_status halo_all_gather(halo_communicator *communicator,
+                            const void *input,
+                            void *output,
+                            size_t count,
+                            halo_dtype dtype);
+
+/**
+ * `output` becomes this rank's block of the reduction of all ranks' inputs: `count` elements of `world` times as many.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`, with these lengths.
+ */
+halo_status halo_reduce_scatter(halo_communicator *communicator,
+                                const void *input,
+                                void *output,
+                                size_t count,
+                                halo_dtype dtype,
+                                halo_op op);
+
+/**
+ * Every rank's `buffer` of `count` elements becomes that of rank `root`.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`, with this buffer.
+ */
+halo_status halo_broadcast(halo_communicator *communicator,
+                           void *buffer,
+                           size_t count,
+                           halo_dtype dtype,
+                           uint32_t root);
+
+/**
+ * Rank `root`'s `output` becomes all ranks' inputs in rank order: `count` elements of each, `world` times as many in
+ * all. On other ranks `output` is not used and may be NULL.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`, with these lengths.
+ */
+halo_status halo_gather(halo_communicator *communicator,
+                        const void *input,
+                        void *output,
+                        size_t count,
+                        halo_dtype dtype,
+                        uint32_t root);
+
+/**
+ * Sends `count` elements to rank `to`, which calls `halo_recv` with the same count and type.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`, with this buffer.
+ */
+halo_status halo_send(halo_communicator *communicator,
+                      const void *data,
+                      size_t count,
+                      halo_dtype dtype,
+                      uint32_t to);
+
+/**
+ * Receives `count` elements that rank `from` sends with `halo_send`.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`, with this buffer.
+ */
+halo_status halo_recv(halo_communicator *communicator,
+                      void *data,
+                      size_t count,
+                      halo_dtype dtype,
+                      uint32_t from);
+
+/**
+ * Returns when every rank has called it.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed.
+ */
+halo_status halo_barrier(halo_communicator *communicator);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* HALO_H */

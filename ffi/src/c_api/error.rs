@@ -1,0 +1,65 @@
+//! What only a C caller can do wrong; everything else is an error of `halo-ccl`, passed on as it is.
+
+use halo_ccl::FabricError;
+use miette::Diagnostic;
+
+/// An error of a call through `halo.h`.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Collective(#[from] halo_ccl::Error),
+
+    #[error("{function}: {argument} is NULL")]
+    #[diagnostic(
+        code("HALO-E0510"),
+        help("pass a valid pointer; only a buffer of 0 elements may be NULL, and what halo.h says so of")
+    )]
+    Null { function: &'static str, argument: &'static str },
+
+    #[error("{function}: halo panicked: {message}")]
+    #[diagnostic(
+        code("HALO-E0511"),
+        help(
+            "this is a bug in halo; please report it with this message. The communicator cannot be used again"
+        )
+    )]
+    Panic { function: &'static str, message: String },
+
+    #[error("{function}: there is no {what} {given}")]
+    #[diagnostic(code("HALO-E0512"), help("use one of: {known}"))]
+    UnknownConstant { function: &'static str, what: &'static str, given: u32, known: String },
+
+    #[error("{function}: input and output overlap in {bytes} bytes")]
+    #[diagnostic(
+        code("HALO-E0513"),
+        help(
+            "use buffers that lie apart, or pass the same pointer twice where halo.h allows an operation in place"
+        )
+    )]
+    Overlap { function: &'static str, bytes: usize },
+
+    #[error("{function}: another thread is in a call with this communicator")]
+    #[diagnostic(
+        code("HALO-E0514"),
+        help("let one thread at a time use a communicator, or give each thread a communicator of its own")
+    )]
+    Busy { function: &'static str },
+
+    #[error("{function}: {argument} would be {count} x {size} bytes, more than this process can address")]
+    #[diagnostic(
+        code("HALO-E0515"),
+        help("count is in elements, not in bytes; was it computed from a negative value?")
+    )]
+    TooLarge { function: &'static str, argument: &'static str, count: usize, size: usize },
+
+    #[error("{function}: {argument} is not UTF-8: {text}")]
+    #[diagnostic(code("HALO-E0516"), help("pass UTF-8 text that ends with a zero byte"))]
+    NotText { function: &'static str, argument: &'static str, text: String },
+}
+
+impl From<FabricError> for Error {
+    fn from(error: FabricError) -> Self {
+        Self::Collective(error.into())
+    }
+}
