@@ -72,9 +72,14 @@ pub struct Agent {
 pub fn command(config: &Config, node: &Node, launch: &str) -> Command {
     let bootstrap = format!("import sys; exec(sys.stdin.buffer.read({}).decode())", SOURCE.len());
     let python = [&config.python_of(node), "-u", "-c", &bootstrap, launch, "halo-agent"];
+    on_node(config, node, &python)
+}
+
+/// The command that runs `argv` on `node`: over ssh, where every word is quoted, or right here.
+pub fn on_node(config: &Config, node: &Node, argv: &[&str]) -> Command {
     let Some(target) = &node.ssh else {
-        let mut command = Command::new(python[0]);
-        command.args(&python[1..]);
+        let mut command = Command::new(argv[0]);
+        command.args(&argv[1..]);
         return command;
     };
     let seconds = config.timeouts.connect.as_secs();
@@ -84,8 +89,30 @@ pub fn command(config: &Config, node: &Node, launch: &str) -> Command {
         .args(["-T", "-o", "BatchMode=yes", "-o", &format!("ConnectTimeout={seconds}")])
         // A peer that vanished without a word is noticed after 9 s.
         .args(["-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=3", "--", target])
-        .arg(shlex::try_join(python).unwrap_or_default());
+        .arg(shlex::try_join(argv.iter().copied()).unwrap_or_default());
     command
+}
+
+/// Why the connection to `node` ended: what ssh or the interpreter `python` said, if it never spoke itself.
+pub fn closed(node: &Node, python: String, spoke: bool, said: String) -> ClusterError {
+    let name = node.name.clone();
+    let cause = if said.is_empty() { "the connection ended".to_owned() } else { said };
+    if spoke {
+        return ClusterError::NodeLost { node: name, cause };
+    }
+    let has = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+    match node.ssh.clone() {
+        None => ClusterError::NoPython { node: name, python, cause },
+        Some(target)
+            if has(&["Permission denied", "Host key verification failed", "Too many authentication"]) =>
+        {
+            ClusterError::LoginRefused { node: name, target, cause }
+        }
+        Some(_) if has(&["not found", "No such file", "cannot execute", "Traceback", "SyntaxError"]) => {
+            ClusterError::NoPython { node: name, python, cause }
+        }
+        Some(target) => ClusterError::Unreachable { node: name, target, cause },
+    }
 }
 
 impl Agent {
@@ -166,7 +193,7 @@ impl Drop for Agent {
 }
 
 /// Reads to the end, for the last lines.
-fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+pub fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = pipe.read_to_end(&mut bytes);

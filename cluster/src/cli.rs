@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Transport};
 use crate::config_error::ConfigError;
+use crate::doctor::Check;
 use crate::launch::Request;
 use crate::state::Folder;
 
@@ -19,6 +20,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look at all nodes and say what is as it should be and what is not; changes nothing.
+    Doctor(Doctor),
     /// Start everything, wait until the model answers, and serve until Ctrl-C.
     Launch(Launch),
     /// Show the nodes, the ranks, and what their collectives travel by.
@@ -34,6 +37,22 @@ pub enum Command {
         /// Which: NODE-ray, NODE-vllm or launch.
         name: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: halo-cluster doctor halo.toml --only mtu,frames,memlock\n\nThe exit status is 1 if a check fails."
+)]
+pub struct Doctor {
+    /// The configuration (docs/cluster.md).
+    #[arg(default_value = "halo.toml")]
+    pub config: PathBuf,
+    /// Only these checks, separated by commas.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CHECK")]
+    pub only: Vec<Check>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

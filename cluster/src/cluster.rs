@@ -338,25 +338,8 @@ impl Cluster {
 
     /// The connection to a node ended: before it ever spoke, ssh's words tell why.
     fn closed(&self, index: usize, said: String) -> ClusterError {
-        let entry = self.config.nodes[index].get_ref();
-        let (node, python) = (entry.name.clone(), self.config.python_of(entry));
-        let cause = if said.is_empty() { "the connection ended".to_owned() } else { said };
-        if self.heard[index].is_some() {
-            return ClusterError::NodeLost { node, cause };
-        }
-        let has = |words: &[&str]| words.iter().any(|word| cause.contains(word));
-        match entry.ssh.clone() {
-            None => ClusterError::NoPython { node, python, cause },
-            Some(target)
-                if has(&["Permission denied", "Host key verification failed", "Too many authentication"]) =>
-            {
-                ClusterError::LoginRefused { node, target, cause }
-            }
-            Some(_) if has(&["not found", "No such file", "cannot execute", "Traceback", "SyntaxError"]) => {
-                ClusterError::NoPython { node, python, cause }
-            }
-            Some(target) => ClusterError::Unreachable { node, target, cause },
-        }
+        let node = self.config.nodes[index].get_ref();
+        crate::agent::closed(node, self.config.python_of(node), self.heard[index].is_some(), said)
     }
 
     fn silence(&self, limit: Duration) -> Option<ClusterError> {

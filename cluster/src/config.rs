@@ -11,6 +11,10 @@ use toml::Spanned;
 
 use crate::config_error::ConfigError;
 
+mod setup;
+
+pub use setup::{Container, Engine, Link, Network, System};
+
 /// A cluster and what it serves. The first node is the head: Ray's head and vLLM's server run there.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +34,14 @@ pub struct Config {
     pub python: Option<String>,
     /// The nodes, head first.
     pub nodes: Vec<Spanned<Node>>,
+    /// The data network.
+    #[serde(default)]
+    pub network: Network,
+    /// The container in which Python, vLLM and Ray are, on every node.
+    pub container: Option<Container>,
+    /// The nodes' own settings.
+    #[serde(default)]
+    pub system: System,
     /// What vLLM is told besides.
     #[serde(default)]
     pub vllm: Vllm,
@@ -59,6 +71,7 @@ pub struct Node {
     #[serde(deserialize_with = "ip_address")]
     pub address: IpAddr,
     /// The interface that has the address; found by itself if not given.
+    #[serde(default, deserialize_with = "setup::interface")]
     pub interface: Option<String>,
     /// The RDMA device, if not the one that has the address.
     pub rdma_device: Option<String>,
@@ -191,6 +204,9 @@ impl Config {
             port: default_port(),
             python: None,
             nodes: vec![Spanned::new(0..0, node)],
+            network: Network::default(),
+            container: None,
+            system: System::default(),
             vllm: Vllm { args: args.map(|word| Spanned::new(0..0, word.to_owned())).to_vec() },
             ssh: Ssh::default(),
             // The tiny model needs little; vLLM's CPU platform would take gigabytes for its cache.

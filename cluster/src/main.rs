@@ -5,14 +5,20 @@ mod cli;
 mod cluster;
 mod config;
 mod config_error;
+mod configure;
 mod control;
+mod doctor;
 mod error;
+mod facts;
 mod launch;
 mod plan;
 mod preflight;
 mod progress;
 mod report;
+mod session;
 mod state;
+mod survey;
+mod target;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,6 +63,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
             } else if arguments.detach {
                 control::detach(&folder)?;
             } else if !launch::run(&request, &folder)? {
+                return Err(Failure::Said);
+            }
+        }
+        Command::Doctor(arguments) => {
+            let config = config::Config::read(&arguments.config)?;
+            let rows = doctor::run(&config, &arguments.only);
+            if arguments.json {
+                println!("{:#}", doctor::json(&rows));
+            } else {
+                print!("{}", doctor::table(&rows));
+            }
+            if rows.iter().any(|row| row.finding.verdict == doctor::Verdict::Fail) {
                 return Err(Failure::Said);
             }
         }

@@ -98,6 +98,14 @@ impl Rig {
         self.refused(self.finish(command.env("PATH", path)))
     }
 
+    /// A command with an ssh of its own on PATH.
+    pub fn command_with_ssh(&self, script: &str, arguments: &[&str]) -> std::process::Output {
+        fs::create_dir_all(self.path("bin")).unwrap();
+        self.script("bin/ssh", script);
+        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        self.command(arguments).env("PATH", path).output().unwrap()
+    }
+
     fn script(&self, name: &str, text: &str) {
         fs::write(self.path(name), format!("#!/bin/sh\n{text}")).unwrap();
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
