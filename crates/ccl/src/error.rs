@@ -105,6 +105,23 @@ pub enum Error {
         known: &'static str,
     },
 
+    /// A part of the communicator could not begin to meet.
+    #[error("split: rank {leader}, the first of color {color}, could not open a rendezvous: {cause}")]
+    #[diagnostic(
+        code("HALO-E0308"),
+        help(
+            "the ranks of one color meet at an address of their first rank; look at its host's network and limits"
+        )
+    )]
+    Split {
+        /// The rank that failed.
+        leader: usize,
+        /// Its color.
+        color: u32,
+        /// Why.
+        cause: String,
+    },
+
     /// The statistics file cannot be written.
     #[error("the statistics file {path} cannot be written: {cause}")]
     #[diagnostic(

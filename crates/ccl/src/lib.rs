@@ -12,20 +12,24 @@
 //! # }
 //! ```
 
+mod check;
 mod communicator;
 mod dtype;
 mod error;
 mod operation;
 mod plan;
 mod reduce;
+mod request;
 mod statistics;
+mod ticks;
 mod wait;
 
-pub use communicator::{Communicator, Input};
+pub use communicator::{Communicator, Queue, Ticket};
 pub use dtype::{DType, ReduceOp};
 pub use error::Error;
 pub use halo_fabric::{
     Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Store, StoreError, Transport, TransportChoice,
 };
 pub use operation::Kind;
+pub use request::{Input, Request};
 pub use statistics::{LinkStatistics, OperationStatistics, Statistics};

@@ -24,11 +24,17 @@ pub enum Kind {
     SendRecv = 6,
     /// Nobody leaves before everybody came.
     Barrier = 7,
+    /// The root gets the reduction of all inputs.
+    Reduce = 8,
+    /// Rank i gets block i of the root's input.
+    Scatter = 9,
+    /// Rank i gets block i of every input.
+    AllToAll = 10,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::AllReduce,
         Self::AllGather,
         Self::ReduceScatter,
@@ -36,6 +42,9 @@ impl Kind {
         Self::Gather,
         Self::SendRecv,
         Self::Barrier,
+        Self::Reduce,
+        Self::Scatter,
+        Self::AllToAll,
     ];
 
     /// The name of the operation.
@@ -48,6 +57,9 @@ impl Kind {
             Self::Gather => "gather",
             Self::SendRecv => "send/recv",
             Self::Barrier => "barrier",
+            Self::Reduce => "reduce",
+            Self::Scatter => "scatter",
+            Self::AllToAll => "all_to_all",
         }
     }
 }

@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use half::bf16;
-use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, ReduceOp, TransportChoice};
+use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, ReduceOp, Request, TransportChoice};
 
 fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {
     let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -239,4 +239,136 @@ fn statistics_count_operations_and_bytes_and_reach_their_file() {
     let written: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(written["operations"][0]["count"], 5);
     assert_eq!(written["links"][0]["transport"], "shm");
+}
+
+#[test]
+fn rooted_and_all_to_all_collectives_are_right() {
+    for transport in [TransportChoice::Shm, TransportChoice::Tcp] {
+        for world in [1, 2, 3] {
+            run(&configs(world, transport), |mut communicator| {
+                for count in SIZES {
+                    rooted(&mut communicator, count);
+                }
+                communicator.close().unwrap();
+            });
+        }
+    }
+}
+
+fn rooted(communicator: &mut Communicator, count: usize) {
+    let (rank, world) = (communicator.rank(), communicator.world());
+    let all = (0..world).map(|rank| floats(rank, count)).collect::<Vec<_>>();
+    let sum = (0..count).map(|at| all.iter().map(|v| v[at]).sum::<f32>()).collect::<Vec<_>>();
+    let long = (0..world).map(|rank| floats(rank, count * world)).collect::<Vec<_>>();
+    for (root, from_root) in long.iter().enumerate() {
+        let mut reduced = vec![0f32; count];
+        let output = (rank == root).then(|| bytemuck::cast_slice_mut(&mut reduced[..]));
+        communicator.reduce(bytes(&all[rank]), output, DType::F32, ReduceOp::Sum, root).unwrap();
+        assert!(rank != root || reduced == sum);
+        let mut block = vec![0f32; count];
+        let input = (rank == root).then(|| bytes(from_root));
+        communicator.scatter(input, bytemuck::cast_slice_mut(&mut block), DType::F32, root).unwrap();
+        assert_eq!(block, from_root[rank * count..(rank + 1) * count]);
+    }
+    let mut turned = vec![0f32; count * world];
+    communicator.all_to_all(bytes(&long[rank]), bytemuck::cast_slice_mut(&mut turned), DType::F32).unwrap();
+    assert_eq!(
+        turned,
+        long.iter().flat_map(|from| from[rank * count..(rank + 1) * count].to_vec()).collect::<Vec<_>>()
+    );
+
+    let own = rank * count..(rank + 1) * count;
+    let mut gathered = vec![0f32; count * world];
+    gathered[own.clone()].copy_from_slice(&all[rank]);
+    communicator.all_gather(Input::InPlace, bytemuck::cast_slice_mut(&mut gathered), DType::F32).unwrap();
+    assert_eq!(gathered, all.concat(), "in place");
+    let mut scattered = long[rank].clone();
+    let out = bytemuck::cast_slice_mut(&mut scattered);
+    communicator.reduce_scatter(Input::InPlace, out, DType::F32, ReduceOp::Sum).unwrap();
+    let expected = own.clone().map(|at| long.iter().map(|v| v[at]).sum::<f32>()).collect::<Vec<_>>();
+    assert_eq!(scattered[own], expected, "in place");
+}
+
+#[test]
+fn a_split_makes_communicators_of_their_own_and_leaves_the_first_one() {
+    run(&configs(5, TransportChoice::Tcp), |mut communicator| {
+        let rank = communicator.rank();
+        // 0, 2, 4 in reverse order; 1 alone; 3 in none.
+        let color = match rank {
+            3 => None,
+            odd if odd % 2 == 1 => Some(1),
+            _ => Some(0),
+        };
+        let part = communicator.split(color, -(rank as i64)).unwrap();
+        assert_eq!(part.is_some(), rank != 3);
+        if let Some(mut part) = part {
+            let (expected_rank, world) = if rank % 2 == 1 { (0, 1) } else { ((4 - rank) / 2, 3) };
+            assert_eq!((part.rank(), part.world()), (expected_rank, world));
+            let mut sum = [rank as f32];
+            let out = bytemuck::cast_slice_mut(&mut sum);
+            part.all_reduce(Input::InPlace, out, DType::F32, ReduceOp::Sum).unwrap();
+            assert_eq!(sum[0], if rank % 2 == 1 { rank as f32 } else { 6.0 });
+            part.close().unwrap();
+        }
+        let mut sum = [1f32];
+        let out = bytemuck::cast_slice_mut(&mut sum);
+        communicator.all_reduce(Input::InPlace, out, DType::F32, ReduceOp::Sum).unwrap();
+        assert_eq!(sum[0], 5.0);
+    });
+}
+
+fn sum(output: &mut [f32]) -> Request<'_> {
+    let output = bytemuck::cast_slice_mut(output);
+    Request::AllReduce { input: Input::InPlace, output, dtype: DType::F32, op: ReduceOp::Sum }
+}
+
+#[test]
+fn operations_of_a_queue_end_while_the_caller_does_something_else() {
+    run(&configs(2, TransportChoice::Tcp), |mut communicator| {
+        let rank = communicator.rank();
+        let (mut first, mut second) = (floats(rank, 100_000), vec![rank as f32]);
+        let mut queue = communicator.queue();
+        let large = queue.start(sum(&mut first)).unwrap();
+        let small = queue.start(sum(&mut second)).unwrap();
+        while !queue.test(large).unwrap() {
+            std::hint::spin_loop();
+        }
+        queue.wait(small).unwrap();
+        // What is not waited for is done when the queue goes.
+        let mut third = [1f32];
+        queue.start(sum(&mut third)).unwrap();
+        drop(queue);
+        assert_eq!((second[0], third[0]), (1.0, 2.0));
+        let (ours, theirs) = (floats(0, 100_000), floats(1, 100_000));
+        assert!(first.iter().zip(ours.iter().zip(&theirs)).all(|(sum, (a, b))| *sum == a + b));
+    });
+}
+
+#[test]
+fn a_group_packs_small_reductions_and_runs_sends_and_receives_at_once() {
+    run(&configs(2, TransportChoice::Shm), |mut communicator| {
+        let (rank, peer) = (communicator.rank(), 1 - communicator.rank());
+        let (mut a, mut b, mut large) = ([rank as f32 + 1.0; 3], [10.0f32 * rank as f32], vec![1f32; 50_000]);
+        let sent = floats(rank, 70_000);
+        let mut received = vec![0f32; 70_000];
+        // Both send first: more than fits the slots, so one after the other would be for ever.
+        let requests = [
+            Request::Send { data: bytes(&sent), dtype: DType::F32, to: peer },
+            sum(&mut a),
+            sum(&mut large),
+            sum(&mut b),
+            Request::Recv { data: bytemuck::cast_slice_mut(&mut received), dtype: DType::F32, from: peer },
+        ];
+        communicator.group(requests).unwrap();
+        assert_eq!((a, b[0], large[49_999]), ([3.0; 3], 10.0, 2.0));
+        assert_eq!(received, floats(peer, 70_000));
+        let counted = communicator.statistics().operations;
+        assert_eq!(counted.iter().find(|one| one.operation == "all_reduce").unwrap().count, 2);
+
+        let refused =
+            communicator.group([sum(&mut a), Request::Send { data: &[0; 4], dtype: DType::F32, to: 7 }]);
+        assert!(matches!(refused, Err(Error::BadRank { given: 7, .. })), "{refused:?}");
+        assert_eq!(a, [3.0; 3]);
+        communicator.barrier().unwrap();
+    });
 }

@@ -21,7 +21,7 @@ pub mod sim;
 mod tcp;
 mod wire;
 
-pub use bootstrap::{Store, StoreError};
+pub use bootstrap::{Rendezvous, Store, StoreError};
 pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, TransportChoice};
 pub use error::FabricError;
 pub use fabric::Fabric;

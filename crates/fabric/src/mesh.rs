@@ -1,18 +1,20 @@
 //! The real [`Fabric`]: one arena, one link to every peer, one control connection beside each.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
+use crate::bootstrap::{self, Rendezvous, Store};
 use crate::config::Config;
 use crate::control::Control;
 use crate::error::FabricError;
 use crate::fabric::Fabric;
+use crate::key::Key;
 use crate::layout::{FLAG_IN_TRAILER, Layout};
 use crate::link::{AnyLink, Link, LinkFailure, Transport};
 use crate::message::{Header, Message, Outgoing, SHORT_BYTES, SHORT_IN_TRAILER, Tag};
-use crate::{bootstrap, bootstrap::Store};
 
 /// How long a closing rank waits for its last bytes to leave.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
@@ -75,6 +77,7 @@ impl Peer {
 #[derive(Debug)]
 pub struct Mesh {
     rank: usize,
+    address: IpAddr,
     layout: Layout,
     // Links borrow nothing from the arena but write into it; they are dropped first, with the NIC's registration.
     peers: Vec<Option<Peer>>,
@@ -99,19 +102,34 @@ impl Mesh {
         bootstrap::over_store(config, store)
     }
 
+    /// Meets the other ranks at a rendezvous that rank 0 has opened before and brings along; its address is everybody's
+    /// `config.rendezvous`.
+    ///
+    /// # Errors
+    /// As [`Mesh::connect`].
+    pub fn connect_at(config: &Config, key: &Key, opened: Option<Rendezvous>) -> Result<Self, FabricError> {
+        bootstrap::over_served(config, key, opened)
+    }
+
     pub(crate) fn assemble(
         rank: usize,
+        address: IpAddr,
         layout: Layout,
         arena: Arc<Arena>,
         peers: Vec<Option<Peer>>,
         control: Control,
     ) -> Self {
-        Self { rank, layout, peers, arena, control }
+        Self { rank, address, layout, peers, arena, control }
     }
 
     /// The links, in rank order, without this rank's own place.
     pub fn links(&self) -> impl Iterator<Item = (&LinkInfo, &Arc<LinkBytes>)> {
         self.peers.iter().flatten().map(|peer| (&peer.info, &peer.bytes))
+    }
+
+    /// The address that this rank gave its peers.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Bytes of this rank's arena.

@@ -40,6 +40,12 @@ pub(crate) enum Command {
     Broadcast(Benchmark),
     /// Rank 0 gets all inputs (the size is rank 0's output)
     Gather(Benchmark),
+    /// Rank 0 gets the reduction of all inputs
+    Reduce(Benchmark),
+    /// Every rank gets its block of rank 0's input (the size is that input)
+    Scatter(Benchmark),
+    /// Every rank gets its block of every input (the size is one rank's input)
+    AllToAll(Benchmark),
     /// Rank 0 sends to rank 1 and gets an answer of the same size; the time is one way
     Sendrecv(Benchmark),
     /// Nobody leaves before everybody came
@@ -55,6 +61,9 @@ impl Command {
             Self::ReduceScatter(options) => (Kind::ReduceScatter, options),
             Self::Broadcast(options) => (Kind::Broadcast, options),
             Self::Gather(options) => (Kind::Gather, options),
+            Self::Reduce(options) => (Kind::Reduce, options),
+            Self::Scatter(options) => (Kind::Scatter, options),
+            Self::AllToAll(options) => (Kind::AllToAll, options),
             Self::Sendrecv(options) => (Kind::SendRecv, options),
             Self::Barrier(options) => (Kind::Barrier, options),
             Self::Devices(_) | Self::Key => unreachable!("handled before"),

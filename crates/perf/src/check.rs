@@ -59,11 +59,16 @@ impl Expectation {
     fn element(&self, index: usize, elements: usize) -> f32 {
         let of = |rank: usize, index: usize| f32::from(value(rank, index, self.iteration));
         match self.kind {
-            Kind::AllReduce => self.reduced(index),
+            Kind::AllReduce | Kind::Reduce => self.reduced(index),
             Kind::ReduceScatter => self.reduced(self.rank * elements + index),
             Kind::AllGather | Kind::Gather => {
                 let block = elements / self.world;
                 of(index / block, index % block)
+            }
+            Kind::Scatter => of(0, self.rank * elements + index),
+            Kind::AllToAll => {
+                let block = elements / self.world;
+                of(index / block, self.rank * block + index % block)
             }
             // With send/recv, what comes back to rank 0 is its own, and rank 1 has it from rank 0.
             Kind::Broadcast | Kind::SendRecv | Kind::Barrier => of(0, index),

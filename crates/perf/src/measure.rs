@@ -54,7 +54,7 @@ fn refuse_impossible(kind: Kind, dtype: DType, world: usize) -> Result<(), Error
     if kind == Kind::SendRecv && world != 2 {
         return refuse(format!("{world} ranks"), "it runs between two ranks: use --ranks 2");
     }
-    if matches!(kind, Kind::AllReduce | Kind::ReduceScatter) && !dtype.is_arithmetic() {
+    if matches!(kind, Kind::AllReduce | Kind::ReduceScatter | Kind::Reduce) && !dtype.is_arithmetic() {
         return refuse(format!("--dtype {dtype}"), "use f32, f16 or bf16");
     }
     Ok(())
@@ -65,7 +65,8 @@ fn sizes(kind: Kind, dtype: DType, world: usize, options: &Benchmark) -> Result<
     if kind == Kind::Barrier {
         return Ok(vec![0]);
     }
-    let shared = matches!(kind, Kind::AllGather | Kind::ReduceScatter | Kind::Gather);
+    let shared =
+        matches!(kind, Kind::AllGather | Kind::ReduceScatter | Kind::Gather | Kind::Scatter | Kind::AllToAll);
     let grain = dtype.size() * if shared { world } else { 1 };
     let sizes = sweep(options.min.0, options.max.0, options.factor, grain);
     if sizes.is_empty() {
@@ -110,6 +111,9 @@ impl Run<'_> {
             Kind::AllGather => (block, size),
             Kind::ReduceScatter => (size, block),
             Kind::Gather => (block, if rank == 0 { size } else { 0 }),
+            Kind::Scatter => (if rank == 0 { size } else { 0 }, block),
+            Kind::Reduce => (size, if rank == 0 { size } else { 0 }),
+            Kind::AllToAll => (world * block, world * block),
             Kind::Barrier => (0, 0),
             _ => (size, size),
         };
@@ -149,6 +153,15 @@ impl Run<'_> {
                 let output = (communicator.rank() == 0).then_some(output);
                 communicator.gather(input, output, dtype, 0)?;
             }
+            Kind::Reduce => {
+                let output = (communicator.rank() == 0).then_some(output);
+                communicator.reduce(input, output, dtype, op, 0)?;
+            }
+            Kind::Scatter => {
+                let input = (communicator.rank() == 0).then_some(input);
+                communicator.scatter(input, output, dtype, 0)?;
+            }
+            Kind::AllToAll => communicator.all_to_all(input, output, dtype)?,
             Kind::SendRecv if communicator.rank() == 0 => {
                 communicator.send(input, dtype, 1)?;
                 communicator.recv(output, dtype, 1)?;

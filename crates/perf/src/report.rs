@@ -88,7 +88,7 @@ impl Row {
             |fraction: f64| sorted[((sorted.len() as f64 * fraction) as usize).min(sorted.len() - 1)];
         let time_us = sorted.iter().sum::<f64>() / sorted.len() as f64;
         let algbw_gbs = bytes as f64 / time_us / 1e3;
-        let reduces = matches!(kind, Kind::AllReduce | Kind::ReduceScatter);
+        let reduces = matches!(kind, Kind::AllReduce | Kind::ReduceScatter | Kind::Reduce);
         Self {
             bytes,
             count: bytes / dtype.size(),
@@ -111,8 +111,10 @@ fn bus_factor(kind: Kind, ranks: usize) -> f64 {
     let ranks = ranks as f64;
     match kind {
         Kind::AllReduce => 2.0 * (ranks - 1.0) / ranks,
-        Kind::AllGather | Kind::ReduceScatter | Kind::Gather => (ranks - 1.0) / ranks,
-        Kind::Broadcast | Kind::SendRecv | Kind::Barrier => 1.0,
+        Kind::AllGather | Kind::ReduceScatter | Kind::Gather | Kind::Scatter | Kind::AllToAll => {
+            (ranks - 1.0) / ranks
+        }
+        Kind::Broadcast | Kind::Reduce | Kind::SendRecv | Kind::Barrier => 1.0,
     }
 }
 

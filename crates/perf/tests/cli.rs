@@ -41,6 +41,9 @@ fn every_collective_has_no_wrong_element_over_shm_and_tcp() {
             ("reduce-scatter", "3"),
             ("broadcast", "3"),
             ("gather", "2"),
+            ("reduce", "3"),
+            ("scatter", "3"),
+            ("all-to-all", "3"),
             ("sendrecv", "2"),
             ("barrier", "3"),
         ] {

@@ -4,6 +4,9 @@
 //! Every buffer travels in chunks of at most one slot, at least one even when it is empty, so that ranks in different
 //! operations notice each other.
 
+mod all_reduce;
+mod exchange;
+mod parts;
 mod reduce;
 mod transfer;
 
@@ -12,7 +15,10 @@ use std::ops::Range;
 use halo_fabric::{Fabric, FabricError, Message, Tag};
 use smallvec::SmallVec;
 
-pub(crate) use reduce::Reduce;
+pub(crate) use all_reduce::ReduceAndShare;
+pub(crate) use exchange::Exchange;
+pub(crate) use parts::Parts;
+pub(crate) use reduce::{Arithmetic, Reduce};
 pub(crate) use transfer::Transfer;
 
 /// Per-rank state that stays off the heap up to 16 ranks.
@@ -74,7 +80,8 @@ impl Chunks {
     }
 
     fn count(&self) -> usize {
-        self.range.len().div_ceil(self.chunk).max(1)
+        // Most operations are one chunk, and a division takes as long as a cache miss.
+        if self.range.len() <= self.chunk { 1 } else { self.range.len().div_ceil(self.chunk) }
     }
 
     fn get(&self, index: usize) -> Range<usize> {
@@ -98,13 +105,6 @@ fn expected<F: Fabric>(
         return Err(PlanError::WrongLength { peer, given: message.payload.len(), expected: length });
     }
     Ok(Some(message))
-}
-
-/// The part of `bytes` that `rank` of `world` owns when a buffer is divided: whole lines, the rest to the last ranks.
-pub(crate) fn share(bytes: usize, world: usize, rank: usize) -> Range<usize> {
-    const LINE: usize = 64;
-    let part = bytes.div_ceil(world).next_multiple_of(LINE);
-    (part * rank).min(bytes)..(part * (rank + 1)).min(bytes)
 }
 
 #[cfg(test)]

@@ -1,67 +1,71 @@
 //! Reduction: every rank sends each peer that peer's part of its input, and adds the parts that come to it, in rank
 //! order, chunk by chunk. With the whole buffer as everybody's part this is a one-shot all-reduce; with one block each
-//! it is a reduce-scatter, and the first half of a large all-reduce.
+//! it is a reduce-scatter, and the first half of a large all-reduce; with one rank's part alone it is a reduce.
 
 use std::ops::Range;
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Chunks, PerRank, Plan, PlanError, Progress, expected};
+use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected};
 use crate::dtype::{DType, ReduceOp};
 use crate::reduce::{Source, reduce};
 
+/// What is done to the elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arithmetic {
+    pub(crate) dtype: DType,
+    pub(crate) op: ReduceOp,
+}
+
+#[derive(Debug)]
 pub(crate) struct Reduce<'a> {
     tag: Tag,
-    dtype: DType,
-    op: ReduceOp,
+    arithmetic: Arithmetic,
     rank: usize,
+    chunk: usize,
     /// This rank's input; `None` when it lies in `output`.
     input: Option<&'a [u8]>,
     output: &'a mut [u8],
-    /// What goes to each rank, as a part of the input.
-    outgoing: PerRank<Chunks>,
-    /// This rank's own part, as a part of the input.
-    own: Chunks,
-    /// The same part in the output.
-    result: Chunks,
+    /// What each rank reduces, as parts of the input.
+    parts: Parts,
+    /// Where this rank's part goes in the output.
+    result: usize,
     /// Chunks sent to each rank.
-    sent: PerRank<usize>,
+    sent: PerRank<u32>,
     /// Chunks reduced.
     reduced: usize,
 }
 
 impl<'a> Reduce<'a> {
-    /// `part(rank)` is what `rank` reduces, as a range of the input; `result` is where this rank's part goes in the
-    /// output.
-    #[allow(clippy::too_many_arguments, reason = "one operation has these many facts")]
     pub(crate) fn new<F: Fabric>(
         fabric: &F,
         tag: Tag,
-        (dtype, op): (DType, ReduceOp),
+        arithmetic: Arithmetic,
         input: Option<&'a [u8]>,
         output: &'a mut [u8],
-        part: impl Fn(usize) -> Range<usize>,
-        result: Range<usize>,
+        parts: Parts,
+        result: usize,
     ) -> Self {
-        let chunk = fabric.slot_bytes();
-        let (rank, world) = (fabric.rank(), fabric.world());
-        Self {
-            tag,
-            dtype,
-            op,
-            rank,
-            input,
-            output,
-            outgoing: (0..world).map(|peer| Chunks::new(part(peer), chunk)).collect(),
-            own: Chunks::new(part(rank), chunk),
-            result: Chunks::new(result, chunk),
-            sent: (0..world).map(|_| 0).collect(),
-            reduced: 0,
-        }
+        let sent = std::iter::repeat_n(0, fabric.world()).collect();
+        let (rank, chunk) = (fabric.rank(), fabric.slot_bytes());
+        Self { tag, arithmetic, rank, chunk, input, output, parts, result, sent, reduced: 0 }
     }
 
-    fn all_sent(&self) -> bool {
-        self.peers().all(|peer| self.sent[peer] == self.outgoing[peer].count())
+    /// The output, when the plan is done.
+    pub(crate) fn into_output(self) -> &'a mut [u8] {
+        self.output
+    }
+
+    fn chunks(&self, rank: usize) -> Option<Chunks> {
+        self.parts.of(rank).map(|range| Chunks::new(range, self.chunk))
+    }
+
+    fn has_chunks_for(&self, peer: usize) -> bool {
+        (self.sent[peer] as usize) < self.chunks(peer).map_or(0, |chunks| chunks.count())
+    }
+
+    fn has_chunks_to_reduce(&self) -> bool {
+        self.reduced < self.chunks(self.rank).map_or(0, |chunks| chunks.count())
     }
 
     fn peers(&self) -> impl Iterator<Item = usize> + use<> {
@@ -73,11 +77,11 @@ impl<'a> Reduce<'a> {
     fn send<F: Fabric>(&mut self, fabric: &mut F) -> Result<bool, PlanError> {
         let mut moved = false;
         for peer in self.peers() {
-            let index = self.sent[peer];
-            if index < self.outgoing[peer].count() && fabric.can_send(peer) {
-                let range = self.outgoing[peer].get(index);
+            let Some(chunks) = self.chunks(peer) else { continue };
+            let index = self.sent[peer] as usize;
+            if index < chunks.count() && fabric.can_send(peer) {
                 let source = self.input.unwrap_or(self.output);
-                fabric.send(peer, self.tag, &source[range])?;
+                fabric.send(peer, self.tag, &source[chunks.get(index)])?;
                 self.sent[peer] += 1;
                 moved = true;
             }
@@ -87,14 +91,16 @@ impl<'a> Reduce<'a> {
 
     /// Reduces the next chunk if every rank's part of it is here.
     fn reduce<F: Fabric>(&mut self, fabric: &mut F) -> Result<bool, PlanError> {
-        if self.reduced == self.own.count() {
+        let Some(chunks) = self.chunks(self.rank).filter(|chunks| self.reduced < chunks.count()) else {
             return Ok(false);
-        }
+        };
+        let own = chunks.get(self.reduced);
+        let result = self.result + own.start - chunks.range.start;
+        let result = result..result + own.len();
         // In place, the result replaces input that every peer must have been sent before.
-        if self.input.is_none() && !self.overwritable() {
+        if self.input.is_none() && !self.overwritable(&result) {
             return Ok(false);
         }
-        let (own, result) = (self.own.get(self.reduced), self.result.get(self.reduced));
         let mut sources = PerRank::new();
         for rank in 0..self.sent.len() {
             if rank == self.rank {
@@ -106,21 +112,21 @@ impl<'a> Reduce<'a> {
                 None => return Ok(false),
             }
         }
-        reduce(self.dtype, self.op, &sources, &mut self.output[result]);
+        reduce(self.arithmetic.dtype, self.arithmetic.op, &sources, &mut self.output[result]);
         drop(sources);
         self.reduced += 1;
         self.peers().try_for_each(|peer| fabric.release(peer))?;
         Ok(true)
     }
 
-    /// Whether no peer still needs the input that the next chunk's result will replace.
-    fn overwritable(&self) -> bool {
-        let next = self.own.get(self.reduced);
+    /// Whether no peer still needs the input that a result will replace.
+    fn overwritable(&self, result: &Range<usize>) -> bool {
         self.peers().all(|peer| {
-            let (sent, outgoing) = (self.sent[peer], &self.outgoing[peer]);
+            let Some(outgoing) = self.chunks(peer) else { return true };
+            let sent = self.sent[peer] as usize;
             sent == outgoing.count() || {
                 let unsent = outgoing.get(sent).start..outgoing.range.end;
-                next.end <= unsent.start || next.start >= unsent.end
+                result.end <= unsent.start || result.start >= unsent.end
             }
         })
     }
@@ -130,15 +136,14 @@ impl Plan for Reduce<'_> {
     fn step<F: Fabric>(&mut self, fabric: &mut F) -> Result<Progress, PlanError> {
         let sent = self.send(fabric)?;
         let reduced = self.reduce(fabric)?;
-        if self.reduced == self.own.count() && self.all_sent() {
+        if !self.has_chunks_to_reduce() && !self.peers().any(|peer| self.has_chunks_for(peer)) {
             return Ok(Progress::Done);
         }
         Ok(if sent || reduced { Progress::Moved } else { Progress::Idle })
     }
 
     fn waiting_for<F: Fabric>(&self, fabric: &F) -> PerRank<usize> {
-        let unsent = |peer: usize| self.sent[peer] < self.outgoing[peer].count();
-        let unheard = |peer: usize| self.reduced < self.own.count() && matches!(fabric.head(peer), Ok(None));
-        self.peers().filter(|peer| unsent(*peer) || unheard(*peer)).collect()
+        let unheard = |peer: usize| self.has_chunks_to_reduce() && matches!(fabric.head(peer), Ok(None));
+        self.peers().filter(|peer| self.has_chunks_for(*peer) || unheard(*peer)).collect()
     }
 }

@@ -7,7 +7,8 @@ use super::*;
 use crate::dtype::{DType, ReduceOp};
 use crate::operation::{Kind, Operation};
 
-const STEPS: usize = 2_000_000;
+const STEPS: usize = 4_000_000;
+const SUM: Arithmetic = Arithmetic { dtype: DType::F32, op: ReduceOp::Sum };
 
 fn tag(kind: Kind, bytes: usize) -> Tag {
     let op = matches!(kind, Kind::AllReduce | Kind::ReduceScatter).then_some(ReduceOp::Sum);
@@ -56,15 +57,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
     #[test]
-    fn one_shot_all_reduce_sums_in_place(world in 2usize..9, elements in 0usize..400, delay in 0u64..50, seed: u64) {
+    fn one_shot_all_reduce_sums_in_place(world in 2usize..17, elements in 0usize..400, delay in 0u64..50, seed: u64) {
         let simulation = network(world, delay, seed);
         let inputs = inputs(world, elements);
         let mut outputs = inputs.clone();
         let bytes = elements * 4;
         let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
             let fabric = simulation.rank(rank);
-            let kind = (DType::F32, ReduceOp::Sum);
-            let plan = Reduce::new(&fabric, tag(Kind::AllReduce, bytes), kind, None, output, |_| 0..bytes, 0..bytes);
+            let parts = Parts::same(&(0..bytes));
+            let plan = Reduce::new(&fabric, tag(Kind::AllReduce, bytes), SUM, None, output, parts, 0);
             (fabric, plan)
         }).collect();
         run(&simulation, ranks).unwrap();
@@ -78,25 +79,15 @@ proptest! {
     }
 
     #[test]
-    fn reduce_scatter_then_all_gather_is_an_all_reduce(world in 2usize..9, elements in 0usize..700, delay in 0u64..50, seed: u64) {
+    fn reduce_scatter_then_all_gather_is_an_all_reduce(world in 2usize..17, elements in 0usize..700, delay in 0u64..50, seed: u64) {
         let simulation = network(world, delay, seed);
         let inputs = inputs(world, elements);
         let mut outputs = inputs.clone();
         let bytes = elements * 4;
         let tag = tag(Kind::AllReduce, bytes);
-        let part = |rank| share(bytes, world, rank);
-        let fabrics = (0..world).map(|rank| simulation.rank(rank)).collect::<Vec<_>>();
-        let ranks = outputs.iter_mut().zip(fabrics).enumerate().map(|(rank, (output, fabric))| {
-            let kind = (DType::F32, ReduceOp::Sum);
-            let plan = Reduce::new(&fabric, tag, kind, None, output, part, part(rank));
-            (fabric, plan)
-        }).collect();
-        let fabrics = run(&simulation, ranks).unwrap();
-        let ranks = outputs.iter_mut().zip(fabrics).enumerate().map(|(rank, (output, fabric))| {
-            let mut plan = Transfer::new(&fabric, tag, None, output);
-            for peer in (0..world).filter(|peer| *peer != rank) {
-                plan = plan.send(peer, part(rank)).receive(peer, part(peer));
-            }
+        let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
+            let fabric = simulation.rank(rank);
+            let plan = ReduceAndShare::new(&fabric, tag, SUM, None, output);
             (fabric, plan)
         }).collect();
         run(&simulation, ranks).unwrap();
@@ -105,7 +96,7 @@ proptest! {
     }
 
     #[test]
-    fn transfers_put_every_block_in_its_place(world in 2usize..9, block in 0usize..500, root in 0usize..9, delay in 0u64..50, seed: u64) {
+    fn transfers_put_every_block_in_its_place(world in 2usize..17, block in 0usize..500, root in 0usize..17, delay in 0u64..50, seed: u64) {
         let root = root % world;
         let simulation = network(world, delay, seed);
         let inputs = (0..world).map(|rank| (0..block).map(|at| (at * 3 + rank * 50) as u8).collect::<Vec<_>>()).collect::<Vec<_>>();
@@ -113,12 +104,12 @@ proptest! {
         outputs[root].clone_from(&inputs[root]);
         let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
             let fabric = simulation.rank(rank);
-            let mut plan = Transfer::new(&fabric, tag(Kind::Broadcast, block), None, output);
-            if rank == root {
-                for peer in (0..world).filter(|peer| *peer != root) { plan = plan.send(peer, 0..block); }
+            let (sends, receives) = if rank == root {
+                (Parts::same(&(0..block)), Parts::Nobody)
             } else {
-                plan = plan.receive(root, 0..block);
-            }
+                (Parts::Nobody, Parts::Only { rank: root, bytes: block })
+            };
+            let plan = Transfer::new(&fabric, tag(Kind::Broadcast, block), None, output, sends, receives);
             (fabric, plan)
         }).collect();
         run(&simulation, ranks).unwrap();
@@ -126,12 +117,74 @@ proptest! {
     }
 
     #[test]
-    fn shares_cover_the_buffer_once(bytes in 0usize..5000, world in 1usize..17) {
-        let shares = (0..world).map(|rank| share(bytes, world, rank)).collect::<Vec<_>>();
-        prop_assert_eq!(shares[0].start, 0);
-        prop_assert_eq!(shares[world - 1].end, bytes);
-        prop_assert!(shares.windows(2).all(|pair| pair[0].end == pair[1].start));
-        prop_assert!(shares.iter().all(|share| share.start % 64 == 0 || share.start == bytes));
+    fn a_reduce_gives_the_root_the_sum_and_takes_one_message_a_chunk(world in 2usize..17, elements in 0usize..300, root in 0usize..17, delay in 0u64..50, seed: u64) {
+        let root = root % world;
+        let simulation = network(world, delay, seed);
+        let inputs = inputs(world, elements);
+        let bytes = elements * 4;
+        let mut outputs = inputs.iter().enumerate().map(|(rank, _)| vec![0; if rank == root { bytes } else { 0 }]).collect::<Vec<_>>();
+        let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
+            let fabric = simulation.rank(rank);
+            let parts = Parts::Only { rank: root, bytes };
+            let plan = Reduce::new(&fabric, tag(Kind::AllReduce, bytes), SUM, Some(&inputs[rank]), output, parts, 0);
+            (fabric, plan)
+        }).collect();
+        run(&simulation, ranks).unwrap();
+        prop_assert_eq!(&outputs[root], &sum(&inputs));
+        let messages = bytes.div_ceil(128).max(1) as u64;
+        for (from, to) in (0..world).flat_map(|from| (0..world).map(move |to| (from, to))) {
+            let used = from != root && to == root;
+            prop_assert_eq!(simulation.traffic(from, to), if used { (messages, bytes as u64) } else { (0, 0) });
+        }
+    }
+
+    #[test]
+    fn all_to_all_turns_blocks_about(world in 2usize..17, block in 0usize..300, delay in 0u64..50, seed: u64) {
+        let simulation = network(world, delay, seed);
+        let value = |from: usize, to: usize| vec![(from * 16 + to) as u8; block];
+        let inputs = (0..world).map(|from| (0..world).flat_map(|to| value(from, to)).collect::<Vec<_>>()).collect::<Vec<_>>();
+        let mut outputs = inputs.clone();
+        let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
+            let fabric = simulation.rank(rank);
+            let parts = Parts::Blocks { block };
+            let tag = tag(Kind::AllToAll, block);
+            let plan = Transfer::new(&fabric, tag, Some(&inputs[rank]), output, parts, parts);
+            (fabric, plan)
+        }).collect();
+        run(&simulation, ranks).unwrap();
+        for (rank, output) in outputs.iter().enumerate() {
+            let expected = (0..world).flat_map(|from| value(from, rank)).collect::<Vec<_>>();
+            prop_assert_eq!(output, &expected);
+        }
+    }
+
+    /// Every rank sends several messages to every other, all before any receive: no order of them locks the ranks.
+    #[test]
+    fn an_exchange_of_everything_with_everybody_ends(world in 2usize..9, lengths in proptest::collection::vec(0usize..600, 1..4), delay in 0u64..50, seed: u64) {
+        let simulation = network(world, delay, seed);
+        let data = |from: usize, to: usize, index: usize| vec![(from * 31 + to * 7 + index) as u8; lengths[index]];
+        let pairs = |rank: usize| (0..world).filter(move |peer| *peer != rank);
+        let outgoing = (0..world).map(|rank| pairs(rank).map(|peer| (0..lengths.len()).map(|index| data(rank, peer, index)).collect::<Vec<_>>()).collect::<Vec<_>>()).collect::<Vec<_>>();
+        let mut incoming = (0..world).map(|rank| pairs(rank).map(|_| lengths.iter().map(|length| vec![0; *length]).collect::<Vec<_>>()).collect::<Vec<_>>()).collect::<Vec<_>>();
+        let ranks = incoming.iter_mut().zip(&outgoing).enumerate().map(|(rank, (incoming, outgoing))| {
+            let fabric = simulation.rank(rank);
+            let mut plan = Exchange::new(&fabric);
+            for (peer, (incoming, outgoing)) in pairs(rank).zip(incoming.iter_mut().zip(outgoing)) {
+                for (incoming, outgoing) in incoming.iter_mut().zip(outgoing) {
+                    plan.send(peer, tag(Kind::SendRecv, outgoing.len()), outgoing);
+                    plan.receive(peer, tag(Kind::SendRecv, incoming.len()), incoming);
+                }
+            }
+            (fabric, plan)
+        }).collect();
+        run(&simulation, ranks).unwrap();
+        for rank in 0..world {
+            for (peer, incoming) in pairs(rank).zip(&incoming[rank]) {
+                for (index, incoming) in incoming.iter().enumerate() {
+                    prop_assert_eq!(incoming, &data(peer, rank, index));
+                }
+            }
+        }
     }
 }
 
@@ -140,8 +193,7 @@ fn pair(simulation: &Simulation, tags: [Tag; 2], outputs: &mut [Vec<u8>]) -> Res
     let ranks = outputs.iter_mut().zip(tags).enumerate().map(|(rank, (output, tag))| {
         let fabric = simulation.rank(rank);
         let bytes = output.len();
-        let kind = (DType::F32, ReduceOp::Sum);
-        let plan = Reduce::new(&fabric, tag, kind, None, output, |_| 0..bytes, 0..bytes);
+        let plan = Reduce::new(&fabric, tag, SUM, None, output, Parts::same(&(0..bytes)), 0);
         (fabric, plan)
     });
     run(simulation, ranks.collect()).map(|_| ())

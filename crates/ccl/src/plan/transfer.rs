@@ -1,96 +1,86 @@
 //! Transfers: parts of a buffer to some peers, parts from some peers into a buffer. All-gather, broadcast, gather,
-//! send/recv and the barrier are transfers that differ only in who sends what to whom.
-
-use std::ops::Range;
+//! scatter, all-to-all and the barrier are transfers that differ only in who sends what to whom.
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Chunks, PerRank, Plan, PlanError, Progress, expected};
+use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected};
 
-/// One peer's part and how much of it has passed.
-struct Flow {
-    peer: usize,
-    chunks: Chunks,
-    passed: usize,
-}
-
-impl Flow {
-    fn is_done(&self) -> bool {
-        self.passed == self.chunks.count()
-    }
-}
-
+#[derive(Debug)]
 pub(crate) struct Transfer<'a> {
     tag: Tag,
+    rank: usize,
     chunk: usize,
     /// What is sent; `None` when it lies in `output`.
     input: Option<&'a [u8]>,
     output: &'a mut [u8],
-    sends: PerRank<Flow>,
-    receives: PerRank<Flow>,
+    /// What goes to each peer, as parts of the input.
+    sends: Parts,
+    /// What comes from each peer, as parts of the output.
+    receives: Parts,
+    /// Chunks sent to each rank.
+    sent: PerRank<u32>,
+    /// Chunks received from each rank.
+    received: PerRank<u32>,
 }
 
 impl<'a> Transfer<'a> {
-    /// A transfer between `input` (or `output` itself) and `output`, of nothing yet.
     pub(crate) fn new<F: Fabric>(
         fabric: &F,
         tag: Tag,
         input: Option<&'a [u8]>,
         output: &'a mut [u8],
+        sends: Parts,
+        receives: Parts,
     ) -> Self {
-        let (sends, receives) = (PerRank::new(), PerRank::new());
-        Self { tag, chunk: fabric.slot_bytes(), input, output, sends, receives }
+        let (rank, world, chunk) = (fabric.rank(), fabric.world(), fabric.slot_bytes());
+        let none = || std::iter::repeat_n(0, world).collect();
+        Self { tag, rank, chunk, input, output, sends, receives, sent: none(), received: none() }
     }
 
-    /// Sends `range` of the input to `peer`.
-    pub(crate) fn send(mut self, peer: usize, range: Range<usize>) -> Self {
-        self.sends.push(Flow { peer, chunks: Chunks::new(range, self.chunk), passed: 0 });
-        self
+    /// The chunk that comes next after `passed` ones, if there is one.
+    fn next(&self, parts: Parts, peer: usize, passed: u32) -> Option<std::ops::Range<usize>> {
+        let chunks = Chunks::new(parts.of(peer)?, self.chunk);
+        ((passed as usize) < chunks.count()).then(|| chunks.get(passed as usize))
     }
 
-    /// Receives `range` of the output from `peer`.
-    pub(crate) fn receive(mut self, peer: usize, range: Range<usize>) -> Self {
-        self.receives.push(Flow { peer, chunks: Chunks::new(range, self.chunk), passed: 0 });
-        self
+    fn peers(&self) -> impl Iterator<Item = usize> + use<> {
+        let rank = self.rank;
+        (0..self.sent.len()).filter(move |peer| *peer != rank)
     }
 }
 
 impl Plan for Transfer<'_> {
     fn step<F: Fabric>(&mut self, fabric: &mut F) -> Result<Progress, PlanError> {
-        let mut moved = false;
-        for flow in self.sends.iter_mut().filter(|flow| !flow.is_done()) {
-            if fabric.can_send(flow.peer) {
-                let source = self.input.unwrap_or(self.output);
-                fabric.send(flow.peer, self.tag, &source[flow.chunks.get(flow.passed)])?;
-                flow.passed += 1;
+        let (mut moved, mut done) = (false, true);
+        for peer in self.peers() {
+            let Some(range) = self.next(self.sends, peer, self.sent[peer]) else { continue };
+            if fabric.can_send(peer) {
+                fabric.send(peer, self.tag, &self.input.unwrap_or(self.output)[range])?;
+                self.sent[peer] += 1;
                 moved = true;
             }
+            done &= self.next(self.sends, peer, self.sent[peer]).is_none();
         }
-        for flow in self.receives.iter_mut().filter(|flow| !flow.is_done()) {
-            let range = flow.chunks.get(flow.passed);
-            if let Some(message) = expected(fabric, flow.peer, self.tag, range.len())? {
+        for peer in self.peers() {
+            let Some(range) = self.next(self.receives, peer, self.received[peer]) else { continue };
+            if let Some(message) = expected(fabric, peer, self.tag, range.len())? {
                 self.output[range].copy_from_slice(message.payload);
-                fabric.release(flow.peer)?;
-                flow.passed += 1;
+                fabric.release(peer)?;
+                self.received[peer] += 1;
                 moved = true;
             }
+            done &= self.next(self.receives, peer, self.received[peer]).is_none();
         }
-        if self.sends.iter().chain(&self.receives).all(Flow::is_done) {
-            return Ok(Progress::Done);
-        }
-        Ok(if moved { Progress::Moved } else { Progress::Idle })
+        Ok(match (done, moved) {
+            (true, _) => Progress::Done,
+            (false, true) => Progress::Moved,
+            (false, false) => Progress::Idle,
+        })
     }
 
     fn waiting_for<F: Fabric>(&self, _fabric: &F) -> PerRank<usize> {
-        let mut peers: PerRank<usize> = self
-            .sends
-            .iter()
-            .chain(&self.receives)
-            .filter(|flow| !flow.is_done())
-            .map(|flow| flow.peer)
-            .collect();
-        peers.sort_unstable();
-        peers.dedup();
-        peers
+        let unsent = |peer: usize| self.next(self.sends, peer, self.sent[peer]).is_some();
+        let unheard = |peer: usize| self.next(self.receives, peer, self.received[peer]).is_some();
+        self.peers().filter(|peer| unsent(*peer) || unheard(*peer)).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! From agreed greetings to a [`Mesh`]: control connections, offers, links, and the moment when all are ready.
 
-use std::net::TcpStream;
+use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::arena::Arena;
 use crate::config::Config;
 use crate::control::{Control, ControlPeer};
 use crate::error::FabricError;
+use crate::host;
 use crate::key::Key;
 use crate::layout::Layout;
 use crate::link::{AnyLink, Transport};
@@ -46,12 +47,13 @@ pub(super) fn alone(config: &Config) -> Result<Mesh, FabricError> {
     let layout = layout(config);
     let arena = allocate(layout)?;
     let control = Control::start(1, Vec::new(), config.peer_timeout)?;
-    Ok(Mesh::assemble(0, layout, Arc::new(arena), vec![None], control))
+    Ok(Mesh::assemble(0, host::outward_address(), layout, Arc::new(arena), vec![None], control))
 }
 
 /// Opens everything. Every rank runs through the same steps in the same order.
 pub(super) fn connect(
     config: &Config,
+    address: IpAddr,
     hellos: &[Hello],
     mut reception: Reception,
     port: Result<RdmaPort, String>,
@@ -100,7 +102,7 @@ pub(super) fn connect(
         });
     }
     all_ready(&mut joining, deadline)?;
-    assemble(config, layout, arena, joining, links)
+    assemble(config, address, layout, arena, joining, links)
 }
 
 fn layout(config: &Config) -> Layout {
@@ -205,6 +207,7 @@ fn all_ready(joining: &mut [Joining], deadline: Instant) -> Result<(), FabricErr
 
 fn assemble(
     config: &Config,
+    address: IpAddr,
     layout: Layout,
     arena: Arc<Arena>,
     joining: Vec<Joining>,
@@ -219,5 +222,5 @@ fn assemble(
         peers[rank] = Some(Peer::new(info, link));
     }
     let control = Control::start(config.world, controls, config.peer_timeout)?;
-    Ok(Mesh::assemble(config.rank, layout, arena, peers, control))
+    Ok(Mesh::assemble(config.rank, address, layout, arena, peers, control))
 }

@@ -20,7 +20,8 @@ use crate::rdma::RdmaPort;
 
 use hello::Hello;
 use reception::Reception;
-use rendezvous::{Client, Server};
+use rendezvous::Client;
+pub use rendezvous::Rendezvous;
 pub use store::{Store, StoreError};
 
 /// How long a failing rank 0 stays to tell the others why.
@@ -34,16 +35,27 @@ const ABORT: &str = "abort";
 pub(crate) fn over_rendezvous(config: &Config) -> Result<Mesh, FabricError> {
     config.validate()?;
     let key = rendezvous_key(config)?;
-    let server = match config.rank {
-        0 if config.world > 1 => Some(Server::start(&config.rendezvous, &key, config.timeout)?),
+    let rendezvous = match config.rank {
+        0 if config.world > 1 => Some(Rendezvous::start(&config.rendezvous, &key, config.timeout)?),
         _ => None,
     };
+    over_served(config, &key, rendezvous)
+}
+
+/// Bootstrap where rank 0 brings a rendezvous that is open already, at the address that is everybody's
+/// `config.rendezvous`.
+pub(crate) fn over_served(
+    config: &Config,
+    key: &Key,
+    server: Option<Rendezvous>,
+) -> Result<Mesh, FabricError> {
+    config.validate()?;
     if config.world == 1 {
         return links::alone(config);
     }
-    let client = Client::connect(&config.rendezvous, config.rank, &key, config.timeout)?;
+    let client = Client::connect(&config.rendezvous, config.rank, key, config.timeout)?;
     let towards = client.local_address()?.ip();
-    let met = meet(config, &client, &key, towards);
+    let met = meet(config, &client, key, towards);
     drop(client);
     let Some(server) = server else { return met };
     match met {
@@ -111,7 +123,7 @@ fn greet_and_link(
     publish(config, store, &hello)?;
     let hellos = gather(config, store, &hello, deadline)?;
     hello::agree(config.rank, &hellos)?;
-    links::connect(config, &hellos, reception, port, key, deadline)
+    links::connect(config, address, &hellos, reception, port, key, deadline)
 }
 
 fn publish(config: &Config, store: &dyn Store, hello: &Hello) -> Result<(), FabricError> {

@@ -39,20 +39,20 @@ struct Shared {
     refused: Mutex<Vec<String>>,
 }
 
-/// The server, run by rank 0 during bootstrap.
+/// Where ranks meet, served by rank 0 during bootstrap.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub struct Rendezvous {
     shared: Arc<Shared>,
     address: SocketAddr,
     accepting: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Listens at `rendezvous`.
+impl Rendezvous {
+    /// Listens at `rendezvous`, `host:port`; port 0 is any free one.
     ///
     /// # Errors
     /// The address does not resolve or cannot be listened at.
-    pub(crate) fn start(rendezvous: &str, key: &Key, timeout: Duration) -> Result<Self, FabricError> {
+    pub fn start(rendezvous: &str, key: &Key, timeout: Duration) -> Result<Self, FabricError> {
         let refuse = |cause: &dyn std::fmt::Display| FabricError::Listen {
             address: rendezvous.to_owned(),
             cause: cause.to_string(),
@@ -69,6 +69,11 @@ impl Server {
             })
             .map_err(|error| FabricError::system("pthread_create", error))?;
         Ok(Self { shared, address, accepting: Some(accepting) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Who was turned away, as the end of a sentence.
@@ -88,7 +93,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Rendezvous {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.written.notify_all();
@@ -277,9 +282,9 @@ pub(crate) fn call_until(address: &str, deadline: Instant) -> Result<TcpStream, 
 mod tests {
     use super::*;
 
-    fn pair() -> (Server, Client) {
+    fn pair() -> (Rendezvous, Client) {
         let key = Key::new("k");
-        let server = Server::start("127.0.0.1:0", &key, Duration::from_secs(5)).unwrap();
+        let server = Rendezvous::start("127.0.0.1:0", &key, Duration::from_secs(5)).unwrap();
         let client = Client::connect(&server.address.to_string(), 1, &key, Duration::from_secs(5)).unwrap();
         (server, client)
     }
@@ -307,7 +312,7 @@ mod tests {
     fn a_taken_port_and_an_absent_server_are_named() {
         let (server, _client) = pair();
         let address = server.address.to_string();
-        let taken = Server::start(&address, &Key::new("k"), Duration::from_secs(1)).unwrap_err();
+        let taken = Rendezvous::start(&address, &Key::new("k"), Duration::from_secs(1)).unwrap_err();
         assert!(
             matches!(&taken, FabricError::Listen { .. }) && taken.to_string().contains(&address),
             "{taken}"

@@ -1,0 +1,109 @@
+//! The communicator: a group of ranks, what it knows of them, and its beginning and end.
+
+mod collectives;
+mod group;
+mod job;
+mod queue;
+mod run;
+mod split;
+
+use std::sync::Arc;
+
+use halo_fabric::{Config, Fabric, LinkInfo, Mesh, Store};
+
+use crate::error::Error;
+use crate::statistics::{Counters, Statistics, StatisticsFile};
+
+pub use queue::{Queue, Ticket};
+
+/// A group of ranks that run collectives together. Every rank issues the same operations in the same order.
+///
+/// After a failure of the fabric, a mismatch or a time-out the communicator is poisoned: every later call answers
+/// with the same error at once.
+#[derive(Debug)]
+pub struct Communicator {
+    mesh: Mesh,
+    config: Config,
+    epoch: u32,
+    /// Communicators split off so far.
+    splits: u32,
+    failed: Option<Error>,
+    counters: Arc<Counters>,
+    statistics_file: Option<StatisticsFile>,
+    links: Vec<LinkInfo>,
+    /// Where a group packs its small operations.
+    scratch: Vec<u8>,
+}
+
+impl Communicator {
+    /// Meets the other ranks at `config.rendezvous`, where rank 0 listens.
+    ///
+    /// # Errors
+    /// Whatever keeps the ranks from meeting within `config.timeout`: see [`halo_fabric::FabricError`].
+    pub fn connect(config: &Config) -> Result<Self, Error> {
+        Self::over(Mesh::connect(config)?, config)
+    }
+
+    /// Meets the other ranks through a store that the caller serves; `config.rendezvous` is not used.
+    ///
+    /// # Errors
+    /// As [`Communicator::connect`].
+    pub fn connect_with_store(config: &Config, store: &dyn Store) -> Result<Self, Error> {
+        Self::over(Mesh::connect_with_store(config, store)?, config)
+    }
+
+    fn over(mesh: Mesh, config: &Config) -> Result<Self, Error> {
+        let counters = Arc::new(Counters::new(config, &mesh));
+        let statistics_file = StatisticsFile::start(config, &counters)?;
+        let links = mesh.links().map(|(info, _)| info.clone()).collect();
+        Ok(Self {
+            mesh,
+            config: config.clone(),
+            epoch: 0,
+            splits: 0,
+            failed: None,
+            counters,
+            statistics_file,
+            links,
+            scratch: Vec::new(),
+        })
+    }
+
+    /// This rank.
+    pub fn rank(&self) -> usize {
+        self.mesh.rank()
+    }
+
+    /// Number of ranks.
+    pub fn world(&self) -> usize {
+        self.mesh.world()
+    }
+
+    /// What carries payloads to each peer, and why; in rank order, without this rank.
+    pub fn links(&self) -> &[LinkInfo] {
+        &self.links
+    }
+
+    /// Bytes of registered memory that this rank keeps for its peers.
+    pub fn arena_bytes(&self) -> usize {
+        self.mesh.arena_bytes()
+    }
+
+    /// What has been done so far.
+    pub fn statistics(&self) -> Statistics {
+        self.counters.snapshot()
+    }
+
+    /// Lets the last bytes leave and says good-bye. Dropping does the same, without the error.
+    ///
+    /// # Errors
+    /// The failure that had poisoned the communicator, or statistics that could not be written.
+    pub fn close(mut self) -> Result<(), Error> {
+        let written = self.statistics_file.as_mut().map_or(Ok(()), StatisticsFile::finish);
+        let closed = self.mesh.close();
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => closed.map_err(Error::from).and(written),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Operations that begin now and end later, while the caller computes.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::Communicator;
+use super::job::Job;
+use crate::error::Error;
+use crate::plan::Progress;
+use crate::request::Request;
+use crate::wait::Wait;
+
+/// Operations under way, done in the order in which they were started. They move on in every call of the queue, and
+/// only there: no thread works behind the caller's back. Dropping the queue completes what is left; a failure then is
+/// remembered by the communicator.
+///
+/// ```no_run
+/// # fn overlap(communicator: &mut halo_ccl::Communicator, a: &mut [u8], b: &mut [u8]) -> Result<(), halo_ccl::Error> {
+/// use halo_ccl::{DType, Input, ReduceOp, Request};
+/// let sum = |output| Request::AllReduce { input: Input::InPlace, output, dtype: DType::F32, op: ReduceOp::Sum };
+/// let mut queue = communicator.queue();
+/// let first = queue.start(sum(a))?;
+/// let second = queue.start(sum(b))?;
+/// while !queue.test(first)? { /* compute something else */ }
+/// queue.wait(second)
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Queue<'c, 'b> {
+    communicator: &'c mut Communicator,
+    jobs: VecDeque<Job<'b>>,
+    /// How many have been done; the number of the first one in `jobs`.
+    done: u64,
+    idle_since: Option<Instant>,
+}
+
+/// One operation of a [`Queue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+impl Communicator {
+    /// A queue for operations that do not block.
+    pub fn queue<'b>(&mut self) -> Queue<'_, 'b> {
+        Queue { communicator: self, jobs: VecDeque::new(), done: 0, idle_since: None }
+    }
+}
+
+impl<'b> Queue<'_, 'b> {
+    /// Starts an operation; its buffers are lent until the queue is gone.
+    ///
+    /// # Errors
+    /// As [`Communicator::run`]: a refused argument, or a failure of this or an earlier operation.
+    pub fn start(&mut self, request: Request<'b>) -> Result<Ticket, Error> {
+        let job = self.communicator.begin(request)?;
+        let ticket = Ticket(self.done + self.jobs.len() as u64);
+        self.jobs.push_back(job);
+        self.advance()?;
+        Ok(ticket)
+    }
+
+    /// Whether an operation is done. Never waits.
+    ///
+    /// # Errors
+    /// A failure of this or an earlier operation, its deadline included.
+    pub fn test(&mut self, ticket: Ticket) -> Result<bool, Error> {
+        self.advance()?;
+        Ok(ticket.0 < self.done)
+    }
+
+    /// Returns when an operation is done.
+    ///
+    /// # Errors
+    /// As [`Queue::test`].
+    pub fn wait(&mut self, ticket: Ticket) -> Result<(), Error> {
+        let mut wait = Wait::default();
+        while ticket.0 >= self.done {
+            if self.advance()? {
+                wait.moved();
+            } else {
+                wait.idle();
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when all operations are done.
+    ///
+    /// # Errors
+    /// As [`Queue::test`].
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.complete()
+    }
+
+    fn complete(&mut self) -> Result<(), Error> {
+        match self.jobs.len() as u64 {
+            0 => Ok(()),
+            left => self.wait(Ticket(self.done + left - 1)),
+        }
+    }
+
+    /// Does what can be done now; whether that was anything.
+    fn advance(&mut self) -> Result<bool, Error> {
+        let mut any = false;
+        while let Some(job) = self.jobs.front_mut() {
+            let progress = self.communicator.step(job).inspect_err(|_| self.idle_since = None);
+            match progress {
+                Ok(Progress::Done) => {
+                    self.jobs.pop_front();
+                    self.done += 1;
+                }
+                Ok(Progress::Moved) => {}
+                Ok(Progress::Idle) => {
+                    let since = *self.idle_since.get_or_insert_with(Instant::now);
+                    self.communicator.be_patient(job, since.elapsed())?;
+                    return Ok(any);
+                }
+                Err(error) => {
+                    // Nothing of them can be done any more.
+                    self.jobs.clear();
+                    return Err(error);
+                }
+            }
+            self.idle_since = None;
+            any = true;
+        }
+        Ok(any)
+    }
+}
+
+impl Drop for Queue<'_, '_> {
+    fn drop(&mut self) {
+        let _ = self.complete();
+    }
+}
