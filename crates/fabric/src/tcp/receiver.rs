@@ -49,33 +49,44 @@ impl Receiver {
             return if unexplained { Err("the peer closed the data connection".to_owned()) } else { Ok(()) };
         }
         loop {
-            self.deliver(arena)?;
-            let wanted = match self.read(stream, arena) {
+            let room = self.room();
+            match self.read(stream, arena) {
                 Ok(0) => {
                     self.closed = Some(Instant::now());
                     return Ok(());
                 }
-                Ok(_) => true,
-                Err(error) if would_wait(&error) => false,
+                Ok(count) => {
+                    self.deliver(arena)?;
+                    // The socket had no more; to ask again at once would be a system call for nothing.
+                    if count < room {
+                        return Ok(());
+                    }
+                }
+                Err(error) if would_wait(&error) => return Ok(()),
                 Err(error) => return Err(error.to_string()),
-            };
-            if !wanted {
-                return Ok(());
             }
         }
+    }
+
+    /// Bytes of a payload that are still to come, if they are so many that they are read straight into their slot.
+    fn outstanding(&self) -> Option<usize> {
+        let partial = self.partial.as_ref()?;
+        Some(partial.header.bytes_in_slot() - partial.filled).filter(|missing| *missing > INPUT_BYTES / 2)
+    }
+
+    /// How much the next read can take.
+    fn room(&self) -> usize {
+        self.outstanding().unwrap_or(self.input.len() - (self.end - self.start))
     }
 
     /// One read: into the slot when much of a payload is outstanding, else into the input buffer.
     fn read(&mut self, mut stream: &TcpStream, arena: &Arena) -> io::Result<usize> {
         debug_assert!(self.partial.is_none() || self.start == self.end, "delivered before reading");
-        if let Some(partial) = &mut self.partial {
-            let missing = partial.header.bytes_in_slot() - partial.filled;
-            if missing > INPUT_BYTES / 2 {
-                let slot = self.layout.slot(self.rank, self.peer, self.received + 1);
-                let count = stream.read(arena.slot_mut(slot + partial.filled, missing))?;
-                partial.filled += count;
-                return Ok(count);
-            }
+        if let (Some(missing), Some(partial)) = (self.outstanding(), &mut self.partial) {
+            let slot = self.layout.slot(self.rank, self.peer, self.received + 1);
+            let count = stream.read(arena.slot_mut(slot + partial.filled, missing))?;
+            partial.filled += count;
+            return Ok(count);
         }
         self.input.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
