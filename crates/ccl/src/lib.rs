@@ -31,5 +31,6 @@ pub use halo_fabric::{
     Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Store, StoreError, Transport, TransportChoice,
 };
 pub use operation::Kind;
+pub use plan::{Algorithm, PlanTable, Rule};
 pub use request::{Input, Request};
 pub use statistics::{LinkStatistics, OperationStatistics, Statistics};

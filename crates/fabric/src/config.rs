@@ -85,6 +85,10 @@ pub struct Config {
     pub slot_bytes: usize,
     /// Slots per peer: at least 2.
     pub slots: usize,
+    /// A file with measured plans, for the layer above.
+    pub plans: Option<String>,
+    /// More that must be equal on all ranks, as (what it is, its value), from the layer above.
+    pub agreed: Vec<(&'static str, String)>,
     /// Where statistics are written as JSON; `{name}`, `{rank}` and `{pid}` are replaced.
     pub stats_file: Option<String>,
 }
@@ -106,6 +110,8 @@ impl Config {
             rdma_device: None,
             slot_bytes: DEFAULT_SLOT_BYTES,
             slots: DEFAULT_SLOTS,
+            plans: None,
+            agreed: Vec::new(),
             stats_file: None,
         }
     }
@@ -126,6 +132,7 @@ impl Config {
         }
         config.interface = halo_env::HALO_INTERFACE.get();
         config.rdma_device = halo_env::HALO_RDMA_DEVICE.get();
+        config.plans = halo_env::HALO_PLANS.get();
         config.stats_file = halo_env::HALO_STATS_FILE.get();
         config.key = Key::from_env()?;
         Ok(config)

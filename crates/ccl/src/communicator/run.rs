@@ -47,6 +47,11 @@ impl Communicator {
         match job.plan.step(&mut self.mesh) {
             Ok(Progress::Done) => {
                 self.counters.record(job.operation.kind, job.operation.bytes, job.start);
+                if let AnyPlan::Doubling(_) = job.plan
+                    && let AnyPlan::Doubling(plan) = std::mem::replace(&mut job.plan, AnyPlan::Done)
+                {
+                    self.scratch = plan.into_scratch();
+                }
                 Ok(Progress::Done)
             }
             Ok(progress) => {
