@@ -86,6 +86,11 @@ impl PlanTable {
         Self { version: VERSION, all_reduce: rules }
     }
 
+    /// The rules, as the file has them.
+    pub fn rules(&self) -> &[Rule] {
+        &self.all_reduce
+    }
+
     /// Reads a table.
     ///
     /// # Errors
