@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch.distributed
 from halo.communicator import Communicator
 from halo.errors import UsageError
 from halo.torch.collectives import Collectives
-from halo.torch.lane import Lane, Operation
+from halo.torch.lane import Lane, Operation, Value
 from halo.torch.messages import Inbox, send
 from halo.torch.tensors import on_host, only
 from halo.torch.work import HaloWork, JoinedWork
@@ -75,6 +75,8 @@ class HaloProcessGroup(Collectives):
         self._outboxes: dict[int, Lane] = {}
         self._inboxes: dict[int, tuple[Lane, Inbox]] = {}
         self._coalesced: list[HaloWork] | None = None
+        self.when_connected: Callable[[Communicator], None] | None = None
+        """Called with the communicator of all ranks, once."""
         if settings is not None:
             self.configure(settings)
 
@@ -100,15 +102,12 @@ class HaloProcessGroup(Collectives):
         communicators = [lane.communicator for lane in self._lanes()]
         return [communicator.statistics() for communicator in communicators if communicator is not None]
 
-    def connect(self) -> Communicator:
-        """Connects all ranks now, instead of with their first collective; a collective call itself.
+    def run(self, operation: Callable[[Communicator], Value]) -> Value:
+        """Runs ``operation`` on the communicator of all ranks, in its turn; returns its value.
 
-        Returns the communicator. It is the group's: run nothing on it while operations of the group are under way.
+        The shortest way to halo's own interface: every rank calls it, with the same operations.
         """
-        self._collect("connect", lambda communicator: None, [], caller_waits=True).wait()
-        communicator = self._collectives.communicator
-        assert communicator is not None
-        return communicator
+        return self._collectives.run(operation)
 
     # Messages between two ranks.
 
@@ -202,7 +201,10 @@ class HaloProcessGroup(Collectives):
 
     def _connect_all(self) -> Communicator:
         store = torch.distributed.PrefixStore("collectives", self._store)
-        return Communicator.from_store(store, self._rank, self._world, **self._settings)
+        communicator = Communicator.from_store(store, self._rank, self._world, **self._settings)
+        if self.when_connected is not None:
+            self.when_connected(communicator)
+        return communicator
 
     def _pair(self, source: int, to: int) -> Lane:
         name = f"{self._settings['name']}:{source}-{to}"

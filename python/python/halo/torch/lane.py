@@ -5,13 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from halo.communicator import Communicator
 from halo.errors import HaloError
 from halo.torch.work import HaloWork
 
 Operation = Callable[[Communicator], Any]
+Value = TypeVar("Value")
 
 _DESTROYED = "it has been destroyed"
 _ABORTED = "it has been aborted"
@@ -44,20 +45,22 @@ class Lane:
         self._thread: threading.Thread | None = None
         self._closed_because: str | None = None
 
+    def run(self, operation: Callable[[Communicator], Value]) -> Value:
+        """Runs ``operation`` in its turn; returns its value when it has ended."""
+        if self._may_run_at_once():
+            return self._perform(operation)
+        values: list[Value] = []
+        work = HaloWork("an operation", self._name, values)
+        self._enqueue(work, lambda communicator: values.append(operation(communicator)))
+        work.wait()
+        return values[0]
+
     def submit(self, work: HaloWork, operation: Operation, *, caller_waits: bool) -> HaloWork:
-        """Runs ``operation``, now or in its turn, and finishes ``work``; errors are raised by ``work.wait``."""
-        with self._state:
-            if self._closed_because is not None:
-                raise self._closed(self._closed_because)
-            at_once = caller_waits and self._unfinished == 0
-            self._unfinished += 1
-            if not at_once:
-                self._queue.put((work, operation))
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._serve, name=f"halo {self._name}", daemon=True)
-                    self._thread.start()
-        if at_once:
-            self._run(work, operation)
+        """Runs ``operation`` in its turn and finishes ``work`` with its error, which ``work.wait`` raises."""
+        if caller_waits and self._may_run_at_once():
+            self._conclude(work, operation)
+        else:
+            self._enqueue(work, operation)
         return work
 
     @property
@@ -100,24 +103,52 @@ class Lane:
             "HALO-E0564", f"process group {self._name}: {because}", "make a new one with torch.distributed.new_group"
         )
 
+    def _may_run_at_once(self) -> bool:
+        with self._state:
+            self._check_open()
+            if self._unfinished:
+                return False
+            self._unfinished = 1
+            return True
+
+    def _enqueue(self, work: HaloWork, operation: Operation) -> None:
+        with self._state:
+            self._check_open()
+            self._unfinished += 1
+            self._queue.put((work, operation))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name=f"halo {self._name}", daemon=True)
+                self._thread.start()
+
+    def _check_open(self) -> None:
+        if self._closed_because is not None:
+            raise self._closed(self._closed_because)
+
     def _serve(self) -> None:
         while (item := self._queue.get()) is not None:
-            self._run(*item)
+            self._conclude(*item)
 
-    def _run(self, work: HaloWork, operation: Operation) -> None:
-        error: BaseException | None = None
+    def _conclude(self, work: HaloWork, operation: Operation) -> None:
+        try:
+            self._perform(operation)
+        except BaseException as error:
+            work.finish(error)
+        else:
+            work.finish()
+
+    def _perform(self, operation: Callable[[Communicator], Value]) -> Value:
         try:
             with self._turn:
-                operation(self._connected())
-        except BaseException as caught:
-            error = caught
+                return operation(self._connected())
+        except BaseException:
             self._has_failed = True
-        with self._state:
-            self._unfinished -= 1
-            aborted = self._closed_because == _ABORTED
-        if aborted:
-            self._disconnect_if_idle()
-        work.finish(error)
+            raise
+        finally:
+            with self._state:
+                self._unfinished -= 1
+                aborted = self._closed_because == _ABORTED
+            if aborted:
+                self._disconnect_if_idle()
 
     def _connected(self) -> Communicator:
         if self._failed_to_connect is not None:
