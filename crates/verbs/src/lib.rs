@@ -33,5 +33,5 @@ pub use error::Error;
 pub use events::AsyncEvent;
 pub use gid::{Choice, Gid, GidKind, choose};
 pub use memory::{Access, MemoryRegion, ProtectionDomain};
-pub use queue_pair::{QueuePair, QueuePairAddress, QueuePairLimits};
+pub use queue_pair::{PathOptions, QueuePair, QueuePairAddress, QueuePairLimits};
 pub use work_request::{Remote, WorkRequest};

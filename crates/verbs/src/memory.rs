@@ -18,6 +18,8 @@ pub enum Access {
     Local,
     /// Peers write it.
     RemoteWrite,
+    /// Peers write it, and whoever has its key reads it.
+    RemoteReadWrite,
 }
 
 impl Access {
@@ -26,6 +28,7 @@ impl Access {
         (match self {
             Self::Local => local,
             Self::RemoteWrite => local | sys::IBV_ACCESS_REMOTE_WRITE,
+            Self::RemoteReadWrite => local | sys::IBV_ACCESS_REMOTE_WRITE | sys::IBV_ACCESS_REMOTE_READ,
         }) as c_int
     }
 }
@@ -148,6 +151,14 @@ impl MemoryRegion {
         };
         let raw = NonNull::new(raw).ok_or_else(|| refused(&domain, "ibv_reg_dmabuf_mr", bytes))?;
         Ok(Self { domain, raw, base: address, bytes, _owner: owner })
+    }
+
+    /// Whether this libibverbs registers dma-buf memory at all; the device and the kernel have the last word.
+    ///
+    /// # Errors
+    /// No libibverbs.
+    pub fn dma_buf_known() -> Result<bool, Error> {
+        Ok(crate::library::library()?.ibv_reg_dmabuf_mr.is_some())
     }
 
     /// Where it begins, as peers address it.

@@ -34,6 +34,25 @@ pub struct QueuePairLimits {
     pub inline_bytes: u32,
 }
 
+/// How a connection treats packets and silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathOptions {
+    /// An unanswered packet is sent again after 4.096 us x 2^this; 0 to 31.
+    pub ack_timeout: u8,
+    /// How often it is sent again before the peer counts as lost; 0 to 7.
+    pub retries: u8,
+    /// The IP header's traffic class (DSCP and ECN).
+    pub traffic_class: u8,
+    /// The service level; 0 to 15. RoCE maps it to an Ethernet priority.
+    pub service_level: u8,
+}
+
+impl Default for PathOptions {
+    fn default() -> Self {
+        Self { ack_timeout: ACK_TIMEOUT, retries: RETRIES, traffic_class: 0, service_level: 0 }
+    }
+}
+
 /// Where a queue pair is, as its peer must know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueuePairAddress {
@@ -127,7 +146,8 @@ impl QueuePair {
             qp_state: sys::IBV_QPS_INIT,
             pkey_index: 0,
             port_num: self.choice.port.number,
-            qp_access_flags: sys::IBV_ACCESS_REMOTE_WRITE,
+            // What a peer may do to memory is decided where memory is registered.
+            qp_access_flags: sys::IBV_ACCESS_REMOTE_WRITE | sys::IBV_ACCESS_REMOTE_READ,
             ..sys::ibv_qp_attr::default()
         };
         let mask = sys::IBV_QP_STATE | sys::IBV_QP_PKEY_INDEX | sys::IBV_QP_PORT | sys::IBV_QP_ACCESS_FLAGS;
@@ -139,6 +159,14 @@ impl QueuePair {
     /// # Errors
     /// The device refuses, usually because the peer's address cannot be reached.
     pub fn connect(&self, peer: &QueuePairAddress) -> Result<(), Error> {
+        self.connect_with(peer, PathOptions::default())
+    }
+
+    /// [`QueuePair::connect`] with other options than the usual ones.
+    ///
+    /// # Errors
+    /// As there, or an option is out of its range.
+    pub fn connect_with(&self, peer: &QueuePairAddress, options: PathOptions) -> Result<(), Error> {
         let mtu = peer.mtu.min(self.choice.port.mtu);
         let mut attributes = sys::ibv_qp_attr {
             qp_state: sys::IBV_QPS_RTR,
@@ -150,11 +178,13 @@ impl QueuePair {
             min_rnr_timer: RECEIVER_NOT_READY_TIMER,
             ah_attr: sys::ibv_ah_attr {
                 is_global: 1,
+                sl: options.service_level,
                 port_num: self.choice.port.number,
                 grh: sys::ibv_global_route {
                     dgid: sys::ibv_gid { raw: peer.gid },
                     sgid_index: self.choice.gid.index as u8,
                     hop_limit: 64,
+                    traffic_class: options.traffic_class,
                     ..sys::ibv_global_route::default()
                 },
                 ..sys::ibv_ah_attr::default()
@@ -180,8 +210,8 @@ impl QueuePair {
         let mut attributes = sys::ibv_qp_attr {
             qp_state: sys::IBV_QPS_RTS,
             sq_psn: self.first_packet,
-            timeout: ACK_TIMEOUT,
-            retry_cnt: RETRIES,
+            timeout: options.ack_timeout,
+            retry_cnt: options.retries,
             rnr_retry: RECEIVER_NOT_READY_RETRIES,
             max_rd_atomic: 1,
             ..sys::ibv_qp_attr::default()
@@ -192,7 +222,7 @@ impl QueuePair {
             | sys::IBV_QP_RETRY_CNT
             | sys::IBV_QP_RNR_RETRY
             | sys::IBV_QP_MAX_QP_RD_ATOMIC;
-        self.modify("RTS", &mut attributes, mask, || format!("timeout {ACK_TIMEOUT}, retries {RETRIES}"))
+        self.modify("RTS", &mut attributes, mask, || format!("{options:?}"))
     }
 
     fn modify(

@@ -24,10 +24,11 @@ pub(crate) enum Data {
     Inline([u8; 8]),
 }
 
-/// One RDMA write.
+/// One RDMA write, or one read.
 #[derive(Debug, Clone, Copy)]
 pub struct WorkRequest {
     pub(crate) data: Data,
+    pub(crate) read: bool,
     pub(crate) remote: Remote,
     pub(crate) immediate: Option<u32>,
     pub(crate) id: u64,
@@ -41,12 +42,21 @@ impl WorkRequest {
     /// They do not lie within it.
     pub fn write(region: &MemoryRegion, offset: usize, bytes: usize, remote: Remote) -> Result<Self, Error> {
         let data = Data::Registered(region.part(offset, bytes)?);
-        Ok(Self { data, remote, immediate: None, id: 0, signaled: false })
+        Ok(Self { data, read: false, remote, immediate: None, id: 0, signaled: false })
+    }
+
+    /// Reads `bytes` bytes of a peer's memory to `offset` of a memory region.
+    ///
+    /// # Errors
+    /// They do not lie within it.
+    pub fn read(region: &MemoryRegion, offset: usize, bytes: usize, remote: Remote) -> Result<Self, Error> {
+        Ok(Self { read: true, ..Self::write(region, offset, bytes, remote)? })
     }
 
     /// Writes eight bytes that are in the request itself: the cheapest write there is.
     pub fn write_inline(value: u64, remote: Remote) -> Self {
-        Self { data: Data::Inline(value.to_ne_bytes()), remote, immediate: None, id: 0, signaled: false }
+        let data = Data::Inline(value.to_ne_bytes());
+        Self { data, read: false, remote, immediate: None, id: 0, signaled: false }
     }
 
     /// Has the processor copy the bytes into the request, which saves the NIC a read of memory. They may change as soon
@@ -91,7 +101,7 @@ impl WorkRequest {
             wr_id: self.id,
             sg_list: segment,
             num_sge: 1,
-            opcode: sys::IBV_WR_RDMA_WRITE,
+            opcode: if self.read { sys::IBV_WR_RDMA_READ } else { sys::IBV_WR_RDMA_WRITE },
             send_flags: flags,
             ..sys::ibv_send_wr::default()
         };
