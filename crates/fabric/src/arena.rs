@@ -10,7 +10,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -35,7 +35,7 @@ impl Arena {
     ///
     /// # Errors
     /// The system refuses memory or a file descriptor.
-    pub(crate) fn allocate(bytes: usize) -> Result<Self, rustix::io::Errno> {
+    pub fn allocate(bytes: usize) -> Result<Self, rustix::io::Errno> {
         let file = memfd_create("halo-arena", MemfdFlags::CLOEXEC)?;
         ftruncate(&file, bytes.max(1) as u64)?;
         Self::map(file, bytes)
@@ -100,15 +100,6 @@ impl Arena {
         unsafe { AtomicU64::from_ptr(pointer) }
     }
 
-    /// A word of four bytes, as futexes are.
-    #[allow(clippy::cast_ptr_alignment, reason = "checked on the next line")]
-    pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
-        let pointer = self.at(offset, 4).cast::<u32>();
-        assert!(pointer.is_aligned(), "bells are 4-byte aligned");
-        // SAFETY: in bounds and aligned (checked), mapped as long as `self`; touched as an atomic alone.
-        unsafe { AtomicU32::from_ptr(pointer) }
-    }
-
     /// Reads a flag or credit; what was written before its release store is visible after this.
     pub fn load(&self, offset: usize) -> u64 {
         self.word(offset).load(Ordering::Acquire)
@@ -120,7 +111,7 @@ impl Arena {
     }
 
     /// Copies `source` to `offset`. The caller holds the credit of the slot it writes to.
-    pub(crate) fn write(&self, offset: usize, source: &[u8]) {
+    pub fn write(&self, offset: usize, source: &[u8]) {
         let target = self.at(offset, source.len());
         // SAFETY: the target is in bounds (checked); by the slot hand-over nobody reads or writes it now, and a
         // slice of this process's other memory cannot overlap a slot that is being written.
@@ -138,7 +129,7 @@ impl Arena {
     }
 
     /// Bytes that a peer has handed over: its flag has been seen and its credit not yet returned.
-    pub(crate) fn read(&self, offset: usize, length: usize) -> &[u8] {
+    pub fn read(&self, offset: usize, length: usize) -> &[u8] {
         let source = self.at(offset, length);
         // SAFETY: in bounds (checked) and mapped as long as `self`; by the slot hand-over nobody writes these
         // bytes until the credit is returned, and the mesh returns it only through `&mut self`, when no slice

@@ -12,7 +12,7 @@ use sha2::Sha256;
 use crate::error::FabricError;
 
 /// Bytes of a nonce and of a proof.
-pub(crate) const PROOF_BYTES: usize = 32;
+pub const PROOF_BYTES: usize = 32;
 
 /// The secret that all ranks of a communicator share. Its `Debug` form does not show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,17 +66,12 @@ impl Key {
     }
 
     /// The proof that the side in `role`, which sent `own` and received `other`, has this key.
-    pub(crate) fn prove(
-        &self,
-        role: Role,
-        own: &[u8; PROOF_BYTES],
-        other: &[u8; PROOF_BYTES],
-    ) -> [u8; PROOF_BYTES] {
+    pub fn prove(&self, role: Role, own: &[u8; PROOF_BYTES], other: &[u8; PROOF_BYTES]) -> [u8; PROOF_BYTES] {
         self.mac(role, own, other).finalize().into_bytes().into()
     }
 
     /// Whether `proof` was made with this key by the side in `role`; compared in constant time.
-    pub(crate) fn verify(
+    pub fn verify(
         &self,
         role: Role,
         own: &[u8; PROOF_BYTES],
@@ -95,13 +90,18 @@ impl fmt::Debug for Key {
 
 /// Which side of a connection a proof speaks for; without it a proof could be sent back to its maker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub enum Role {
+    /// It opened the connection.
     Caller,
+    /// It accepted the connection.
     Listener,
 }
 
 /// 32 random bytes.
-pub(crate) fn nonce() -> Result<[u8; PROOF_BYTES], FabricError> {
+///
+/// # Errors
+/// The system has no randomness to give.
+pub fn nonce() -> Result<[u8; PROOF_BYTES], FabricError> {
     let mut bytes = [0; PROOF_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| FabricError::system("getrandom", error))?;
     Ok(bytes)

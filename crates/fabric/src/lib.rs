@@ -7,7 +7,6 @@ mod arena;
 mod bootstrap;
 mod config;
 mod control;
-mod doorbell;
 mod error;
 mod fabric;
 mod host;
@@ -22,15 +21,16 @@ pub mod sim;
 mod tcp;
 mod wire;
 
+pub use arena::Arena;
 pub use bootstrap::{Rendezvous, Store, StoreError};
 pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, TransportChoice};
 pub use error::FabricError;
 pub use fabric::Fabric;
-pub use key::Key;
+pub use key::{Key, PROOF_BYTES, Role, nonce};
 pub use link::Transport;
 pub use mesh::{LinkBytes, LinkInfo, Mesh};
 pub use message::{Message, Tag};
-pub use wire::PROTOCOL_VERSION;
+pub use wire::{PREAMBLE_BYTES, PROTOCOL_VERSION, Preamble, Purpose, encode_frame, take_frame, would_wait};
 
 /// The most ranks of one communicator; far above what the hardware reaches, it bounds what a configuration can ask.
 pub const MAX_WORLD: usize = 1024;

@@ -17,37 +17,49 @@ use crate::key::{Key, PROOF_BYTES, Role, nonce};
 /// The version of everything ranks say to each other. It grows when any of it changes.
 pub const PROTOCOL_VERSION: u32 = 2;
 const MAGIC: [u8; 4] = *b"HALO";
-const PREAMBLE_BYTES: usize = 16 + PROOF_BYTES;
+/// Bytes of a [`Preamble`].
+pub const PREAMBLE_BYTES: usize = 16 + PROOF_BYTES;
 /// No frame of the handshakes comes near this; a larger length is noise, not a message.
 const MAX_FRAME_BYTES: usize = 1 << 20;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub(crate) enum Purpose {
+pub enum Purpose {
     /// A client of rank 0's key-value store.
     Store = 1,
     /// The control connection between two ranks.
     Control = 2,
     /// The data of a TCP link.
     Data = 3,
+    /// A connection of the net plugin for RCCL and NCCL.
+    Plugin = 4,
 }
 
 impl Purpose {
     fn from_wire(value: u32) -> Option<Self> {
-        [Self::Store, Self::Control, Self::Data].into_iter().find(|purpose| *purpose as u32 == value)
+        [Self::Store, Self::Control, Self::Data, Self::Plugin]
+            .into_iter()
+            .find(|purpose| *purpose as u32 == value)
     }
 }
 
-struct Preamble {
-    version: u32,
-    purpose: u32,
-    rank: u32,
-    nonce: [u8; PROOF_BYTES],
+/// The first bytes of every connection, from both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Preamble {
+    /// The protocol that the sender speaks.
+    pub version: u32,
+    /// A [`Purpose`], as a number: another release may have others.
+    pub purpose: u32,
+    /// The sender's rank, where it has one.
+    pub rank: u32,
+    /// What the other side's proof must cover.
+    pub nonce: [u8; PROOF_BYTES],
 }
 
 impl Preamble {
-    fn encode(&self) -> [u8; PREAMBLE_BYTES] {
+    /// As it travels.
+    pub fn encode(&self) -> [u8; PREAMBLE_BYTES] {
         let mut bytes = [0; PREAMBLE_BYTES];
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[4..8].copy_from_slice(&self.version.to_le_bytes());
@@ -57,7 +69,8 @@ impl Preamble {
         bytes
     }
 
-    fn decode(bytes: &[u8; PREAMBLE_BYTES]) -> Option<Self> {
+    /// `None` when the bytes are not of this protocol at all.
+    pub fn decode(bytes: &[u8; PREAMBLE_BYTES]) -> Option<Self> {
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         (bytes[..4] == MAGIC).then(|| Self {
             version: word(4),
@@ -224,7 +237,7 @@ impl Connection {
 }
 
 /// A message as it travels: its length, then its body.
-pub(crate) fn encode_frame<T: Serialize>(message: &T) -> Vec<u8> {
+pub fn encode_frame<T: Serialize>(message: &T) -> Vec<u8> {
     let body = postcard::to_allocvec(message).expect("handshake messages are plain data");
     let mut frame = Vec::with_capacity(4 + body.len());
     frame.extend_from_slice(&(body.len() as u32).to_le_bytes());
@@ -233,7 +246,10 @@ pub(crate) fn encode_frame<T: Serialize>(message: &T) -> Vec<u8> {
 }
 
 /// Takes one whole frame off the front of `buffer`, if one is there.
-pub(crate) fn take_frame<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> Result<Option<T>, String> {
+///
+/// # Errors
+/// What stands there is no such frame: in words, for a message.
+pub fn take_frame<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> Result<Option<T>, String> {
     let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*head) as usize;
     if length > MAX_FRAME_BYTES {
@@ -248,7 +264,7 @@ pub(crate) fn take_frame<T: DeserializeOwned>(buffer: &mut Vec<u8>) -> Result<Op
 }
 
 /// Whether an I/O error only means "not now".
-pub(crate) fn would_wait(error: &io::Error) -> bool {
+pub fn would_wait(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 

@@ -28,8 +28,6 @@ pub(super) struct Hello {
     pub(super) slot_bytes: usize,
     pub(super) slots: usize,
     pub(super) transport: TransportChoice,
-    /// What the layer above must have in common.
-    pub(super) agreed: Vec<(String, String)>,
     /// The RDMA port, or why there is none.
     pub(super) rdma: Result<String, String>,
     /// Tells two processes with one rank apart.
@@ -54,7 +52,6 @@ impl Hello {
             slot_bytes: config.slot_bytes,
             slots: config.slots,
             transport: config.transport,
-            agreed: config.agreed.iter().map(|(what, value)| ((*what).to_owned(), value.clone())).collect(),
             rdma: port.as_ref().map(RdmaPort::describe).map_err(Clone::clone),
             nonce: nonce()?,
         })
@@ -89,14 +86,14 @@ impl Hello {
 }
 
 fn disagreement(
-    what: &str,
+    what: &'static str,
     our_rank: usize,
     ours: (&Hello, String),
     rank: usize,
     theirs: (&Hello, String),
 ) -> FabricError {
     FabricError::Disagreement {
-        what: what.to_owned(),
+        what,
         rank,
         host: theirs.0.host.clone(),
         theirs: theirs.1,
@@ -131,15 +128,9 @@ pub(super) fn agree(our_rank: usize, hellos: &[Hello]) -> Result<(), FabricError
             ("transport", ours.transport.to_string(), theirs.transport.to_string()),
             ("communicator name", ours.name.clone(), theirs.name.clone()),
         ];
-        let settings = settings.into_iter().map(|(what, ours, theirs)| (what.to_owned(), ours, theirs));
-        let above = ours.agreed.iter().map(|(what, value)| {
-            let found = theirs.agreed.iter().find(|(name, _)| name == what);
-            let their_value = found.map_or_else(|| "none".to_owned(), |(_, value)| value.clone());
-            (what.clone(), value.clone(), their_value)
-        });
-        for (what, our_value, their_value) in settings.chain(above) {
+        for (what, our_value, their_value) in settings {
             if our_value != their_value {
-                return Err(disagreement(&what, our_rank, (ours, our_value), rank, (theirs, their_value)));
+                return Err(disagreement(what, our_rank, (ours, our_value), rank, (theirs, their_value)));
             }
         }
     }
@@ -235,10 +226,6 @@ mod tests {
         assert!(error.contains("transport") && error.contains("auto") && error.contains("tcp"), "{error}");
         b = Hello { slots: 4, ..hello(1, TransportChoice::Auto) };
         assert!(agree(1, &[a.clone(), b]).unwrap_err().to_string().contains("slots"));
-        let agreed = vec![("plan table".to_owned(), "measured".to_owned())];
-        let b = Hello { agreed, ..hello(1, TransportChoice::Auto) };
-        let error = agree(1, &[a.clone(), b]).unwrap_err().to_string();
-        assert!(error.contains("plan table") && error.contains("measured"), "{error}");
         let b = Hello { world: 3, ..hello(1, TransportChoice::Auto) };
         let error = agree_on_world(0, &a, 1, &b).unwrap_err().to_string();
         assert!(error.contains("rank 1") && error.contains('3') && error.contains('2'), "{error}");
