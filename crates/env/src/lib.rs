@@ -42,12 +42,29 @@ variables! {
     HALO_SLOT_BYTES, "Payload bytes of one slot of the arena; messages above it travel in chunks. Must be the same on every rank.", "`131072`";
     HALO_SLOTS, "Slots per peer in the arena. Must be the same on every rank.", "`8`";
     HALO_LOG, "What is logged to standard error, as a tracing filter: `info`, `debug`, `halo_fabric=trace`.", "`warn`";
-    HALO_SPIN, "Seconds that a rank spins for a peer before it gives its core away between looks. Longer costs power, shorter costs latency.", "`0.00005`";
-    HALO_SLEEP_AFTER, "Seconds that a rank waits for a peer before it sleeps until it is woken. A sleeping rank takes well under 1 % of a core.", "`0.002`";
-    HALO_PLANS, "A plan table: which algorithm an all-reduce uses at which size, as `halo-perf tune` writes it. Must be the same on every rank.", "the built-in table";
     HALO_STATS_FILE, "Where each rank writes its statistics as JSON when its communicator closes; `{rank}` and `{pid}` are replaced.", "none";
     HALO_CLUSTER_LAUNCH, "Set by halo-cluster in every process of a launch: the name of that launch, by which its processes are told from others.", "not part of a launch";
     HALO_LIBIBVERBS, "The libibverbs to load instead of the system's, for hosts that keep rdma-core elsewhere.", "`libibverbs.so.1`";
+    HALO_PLUGIN_TIMEOUT, "The net plugin for RCCL and NCCL: seconds that setting up one connection may take, from the first attempt on.", "`120`";
+    HALO_PLUGIN_EAGER_BYTES, "Net plugin: messages up to this size need not wait for the receiver; 0 to 65536. The connecting side decides.", "`16384`";
+    HALO_PLUGIN_STRIPE_BYTES, "Net plugin: messages from this size on are split over all queue pairs or sockets of a connection. The connecting side decides.", "`262144`";
+    HALO_PLUGIN_SOCKETS, "Net plugin: data sockets of a TCP connection, 1 to 8. The connecting side decides.", "`1`";
+    HALO_PLUGIN_GPU_DIRECT, "Net plugin: `1` offers GPU memory to the NIC (dma-buf or peer memory). Off, the core stages through host memory.", "`0`";
+    HALO_PLUGIN_STATS_FILE, "Net plugin: where bytes and messages per device are written as JSON whenever a connection closes; `{pid}` is replaced.", "none";
+    HALO_TUNER_FILE, "Net plugin: the tuner's table of algorithm, protocol and channels by ranks and size; `off` leaves every choice to the core.", "the built-in table";
+    NCCL_IB_DISABLE, "Net plugin, as NCCL means it: `1` leaves RDMA devices alone, so that TCP is used.", "`0`";
+    NCCL_IB_HCA, "Net plugin, as NCCL means it: a comma list of RDMA devices `name[:port]` by prefix; `=` in front means exact names, `^` all but these.", "every usable port";
+    NCCL_IB_GID_INDEX, "Net plugin, as NCCL means it: the GID's place in the table; -1 chooses by kind and address.", "`-1`";
+    NCCL_IB_ROCE_VERSION_NUM, "Net plugin, as NCCL means it: the RoCE version. Only 2 is spoken; anything else is an error.", "`2`";
+    NCCL_IB_ADDR_FAMILY, "Net plugin, as NCCL means it: `AF_INET` or `AF_INET6`, the family of the GID's address.", "`AF_INET`";
+    NCCL_IB_ADDR_RANGE, "Net plugin, as NCCL means it: only a GID with an address in this range, such as `192.168.100.0/24`.", "any";
+    NCCL_IB_TC, "Net plugin, as NCCL means it: the traffic class, 0 to 255. A communicator's own traffic class wins.", "`0`";
+    NCCL_IB_SL, "Net plugin, as NCCL means it: the service level, 0 to 15.", "`0`";
+    NCCL_IB_TIMEOUT, "Net plugin, as NCCL means it: a packet is sent again after 4.096 us x 2^this; 1 to 31.", "`16`";
+    NCCL_IB_RETRY_CNT, "Net plugin, as NCCL means it: how often it is sent again, 0 to 7.", "`6`";
+    NCCL_IB_QPS_PER_CONNECTION, "Net plugin, as NCCL means it: queue pairs of one connection, 1 to 8. The connecting side decides.", "`1`";
+    NCCL_SOCKET_IFNAME, "Net plugin, as NCCL means it: a comma list of interfaces for TCP by prefix; `=` in front means exact names, `^` all but these.", "every interface that is up but `lo` and `docker*`";
+    NCCL_SOCKET_FAMILY, "Net plugin, as NCCL means it: `AF_INET` or `AF_INET6`, the family of TCP's addresses.", "`AF_INET`, else `AF_INET6`";
 }
 
 #[cfg(test)]
