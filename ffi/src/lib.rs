@@ -4,3 +4,4 @@
 //! RCCL and NCCL stands beside it. Both keep the same promise: nothing unwinds into the caller.
 
 pub mod c_api;
+pub mod plugin;

@@ -1,0 +1,84 @@
+//! The control socket of a connection that stands: where the end of a peer shows.
+
+use std::time::{Duration, Instant};
+
+use crate::plugin::connection::stream::{Open, Stream};
+
+/// Looks at the clock are spared: only every so many calls there is one.
+const CALLS_BETWEEN_LOOKS: u32 = 64;
+/// How often the socket is looked at while a connection waits for something.
+const BETWEEN_READS: Duration = Duration::from_millis(5);
+/// How long data that was sent before the end may still be on its way.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How a peer ended.
+#[derive(Debug, Clone)]
+struct Ended {
+    cause: String,
+    /// It closed the connection itself, so what it sent before is still to come.
+    orderly: bool,
+    since: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) stream: Stream,
+    calls: u32,
+    read: Instant,
+    ended: Option<Ended>,
+}
+
+impl Control {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, calls: 0, read: Instant::now(), ended: None }
+    }
+
+    /// Reads and flushes the socket now and then; true when it was.
+    pub(crate) fn now_and_then(&mut self) -> bool {
+        self.calls += 1;
+        if self.calls < CALLS_BETWEEN_LOOKS {
+            return false;
+        }
+        self.calls = 0;
+        let due = self.read.elapsed() >= BETWEEN_READS;
+        if due {
+            self.exchange();
+        }
+        due
+    }
+
+    /// Reads and flushes the socket. Its end is noted, not returned: data may still be here.
+    pub(crate) fn exchange(&mut self) {
+        self.read = Instant::now();
+        if self.ended.is_some() {
+            return;
+        }
+        let end = match self.stream.flush().and_then(|()| self.stream.fill()) {
+            Ok(Open::Yes) => return,
+            Ok(Open::Ended) => ("it closed the connection".to_owned(), true),
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                ("its host does not answer any more (TCP keep-alive)".to_owned(), false)
+            }
+            Err(error) => (format!("its process has ended ({error})"), true),
+        };
+        self.ended = Some(Ended { cause: end.0, orderly: end.1, since: Instant::now() });
+    }
+
+    /// Sends what waits, at once.
+    pub(crate) fn flush(&mut self) {
+        if self.ended.is_none() && self.stream.flush().is_err() {
+            self.exchange();
+        }
+    }
+
+    /// Why the peer counts as lost, if nothing can come from it any more.
+    pub(crate) fn lost(&self) -> Option<&str> {
+        let ended = self.ended.as_ref()?;
+        (!ended.orderly || ended.since.elapsed() > GRACE).then_some(ended.cause.as_str())
+    }
+
+    /// How the connection ended, if it did, whether or not something may still come.
+    pub(crate) fn ended(&self) -> Option<&str> {
+        self.ended.as_ref().map(|ended| ended.cause.as_str())
+    }
+}

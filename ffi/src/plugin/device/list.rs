@@ -1,0 +1,196 @@
+//! The list of devices, made once: numbers must not change while a core uses them.
+
+use std::ffi::CString;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use halo_verbs::{Context, LinkLayer, MemoryRegion, PortState, TransportKind};
+
+use super::selection::NameList;
+use super::{Device, Kind, PluginError, Properties, RdmaPort, TcpInterface, port, sysfs};
+use crate::plugin::abi;
+use crate::plugin::log;
+use crate::plugin::settings::{Settings, Transport};
+use crate::plugin::statistics::Statistics;
+
+/// Leaked once: requests and connections refer to devices for as long as the process lives.
+static DEVICES: Mutex<Option<&'static [Device]>> = Mutex::new(None);
+
+/// Finds the devices, unless they are known; a failure is tried again by the next communicator.
+pub(crate) fn initialise() -> Result<&'static [Device], PluginError> {
+    let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(devices) = *devices {
+        return Ok(devices);
+    }
+    let found: &'static [Device] = Vec::leak(find(&Settings::from_env()?)?);
+    for device in found {
+        let address =
+            device.address().map_or_else(|error| error.to_string(), |address| address.ip().to_string());
+        let Properties { speed, pci_path, .. } = &device.properties;
+        let (number, name) = (device.number, device.describe());
+        log::info(&format!("device {number}: {name}, {address}, {speed} Mb/s, PCI {pci_path:?}"));
+    }
+    *devices = Some(found);
+    Ok(found)
+}
+
+/// All devices.
+pub(crate) fn all() -> Result<&'static [Device], PluginError> {
+    initialise()
+}
+
+/// The device the core means.
+pub(crate) fn by_number(number: i32) -> Result<&'static Device, PluginError> {
+    let devices = initialise()?;
+    let found = usize::try_from(number).ok().and_then(|number| devices.get(number));
+    found.ok_or(PluginError::UnknownDevice { given: number, count: devices.len() })
+}
+
+fn find(settings: &Settings) -> Result<Vec<Device>, PluginError> {
+    let mut refused = Vec::new();
+    let mut found = Vec::new();
+    if settings.transport != Transport::Tcp {
+        found = rdma(settings, &mut refused);
+    }
+    if found.is_empty() && settings.transport != Transport::Rdma {
+        if settings.transport == Transport::Auto {
+            log::info(&format!("no RDMA port is usable, TCP is used: {}", refused.join("; ")));
+        }
+        found = tcp(settings, &mut refused)?;
+    }
+    if found.is_empty() {
+        let looked_at = if refused.is_empty() { "there is none".to_owned() } else { refused.join("; ") };
+        return Err(PluginError::NoDevice { looked_at });
+    }
+    let numbered = found.into_iter().enumerate().map(|(number, (properties, kind))| Device {
+        number,
+        properties,
+        kind,
+        settings: settings.clone(),
+        statistics: Statistics::default(),
+    });
+    Ok(numbered.collect())
+}
+
+fn rdma(settings: &Settings, refused: &mut Vec<String>) -> Vec<(Properties, Kind)> {
+    let devices = match halo_verbs::devices() {
+        Ok(devices) => devices,
+        Err(error) => {
+            refused.push(error.to_string());
+            return Vec::new();
+        }
+    };
+    if devices.is_empty() {
+        refused.push("this host has no RDMA device".to_owned());
+    }
+    let named = settings.rdma_device.as_deref().map(|name| NameList::read(&format!("={name}")));
+    let admitted = |name: &str, port| {
+        settings.ib_devices.admits(name, port) && named.as_ref().is_none_or(|named| named.admits(name, port))
+    };
+    let mut found = Vec::new();
+    for device in devices {
+        let name = device.name;
+        if !admitted(&name, None) {
+            refused.push(format!("{name}: not among the devices that are to be used"));
+        } else if device.transport == TransportKind::Iwarp {
+            refused.push(format!("{name}: it runs iWARP, not RoCE (irdma: set its parameter roce_ena=1)"));
+        } else {
+            match Context::open(&name).and_then(|context| Ok((context.ports()?, context))) {
+                Err(error) => refused.push(error.to_string()),
+                Ok((ports, context)) => {
+                    for number in (1..=ports).filter(|number| admitted(&name, Some(*number))) {
+                        match usable_port(&context, number, settings) {
+                            Ok(device) => found.push(device),
+                            Err(cause) => refused.push(format!("{name}:{number}: {cause}")),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+fn usable_port(
+    context: &Arc<Context>,
+    number: u8,
+    settings: &Settings,
+) -> Result<(Properties, Kind), String> {
+    let port = context.port(number).map_err(|error| error.to_string())?;
+    if port.link_layer != LinkLayer::Ethernet {
+        return Err(format!("its link layer is {:?}, not Ethernet", port.link_layer));
+    }
+    if port.state != PortState::Active {
+        return Err(format!("its state is {:?}, not active", port.state));
+    }
+    let gids = context.gids(number).map_err(|error| error.to_string())?;
+    port::choose(&gids, settings)?;
+    let name = context.name();
+    let interface = sysfs::interface_of(name, number);
+    let interface_speed = interface.as_deref().and_then(sysfs::interface_speed);
+    let gpu = settings.gpu_direct;
+    let dma_buf = gpu && MemoryRegion::dma_buf_known().unwrap_or(false);
+    let properties = Properties {
+        name: CString::new(name).unwrap_or_default(),
+        pci_path: sysfs::pci_path("infiniband", name)
+            .or_else(|| interface.as_deref().and_then(|interface| sysfs::pci_path("net", interface))),
+        guid: sysfs::node_guid(name).unwrap_or(u64::from(number)),
+        pointer_support: abi::PTR_HOST
+            | if gpu { abi::PTR_CUDA } else { 0 }
+            | if dma_buf { abi::PTR_DMABUF } else { 0 },
+        speed: interface_speed.or_else(|| sysfs::rdma_speed(name, number)).unwrap_or(sysfs::UNKNOWN_SPEED),
+        port: i32::from(number),
+    };
+    Ok((properties, Kind::Rdma(RdmaPort::new(Arc::clone(context), number))))
+}
+
+fn tcp(settings: &Settings, refused: &mut Vec<String>) -> Result<Vec<(Properties, Kind)>, PluginError> {
+    let all = if_addrs::get_if_addrs().map_err(|error| PluginError::system("getifaddrs", error))?;
+    let family = |address: IpAddr| settings.socket_family.is_none_or(|family| family.has(address));
+    let mut usable: Vec<_> =
+        all.into_iter().filter(|entry| family(entry.ip()) && sysfs::is_up(&entry.name)).collect();
+    // IPv4 first, global before link-local: the first address of an interface is the one that is used.
+    usable.sort_by_key(|entry| (entry.ip().is_ipv6(), entry.is_link_local()));
+    let asked = |entry: &if_addrs::Interface| {
+        settings.interface.as_ref().is_none_or(|name| *name == entry.name)
+            && settings.address.is_none_or(|address| address == entry.ip())
+            && settings.socket_interfaces.as_ref().is_none_or(|list| list.admits(&entry.name, None))
+    };
+    let named =
+        settings.interface.is_some() || settings.address.is_some() || settings.socket_interfaces.is_some();
+    let ordinary = |entry: &if_addrs::Interface| !entry.is_loopback() && !entry.name.starts_with("docker");
+    let mut chosen: Vec<&if_addrs::Interface> = Vec::new();
+    for entry in &usable {
+        let wanted = asked(entry) && (named || ordinary(entry));
+        if wanted && chosen.iter().all(|earlier| earlier.name != entry.name) {
+            chosen.push(entry);
+        } else if !wanted {
+            refused.push(format!(
+                "{} ({}): not among the interfaces that are to be used",
+                entry.name,
+                entry.ip()
+            ));
+        }
+    }
+    if chosen.is_empty() && !named {
+        // A machine without a network still has ranks that want to talk.
+        chosen.extend(usable.iter().find(|entry| entry.is_loopback()));
+    }
+    chosen.sort_by_key(|entry| entry.index);
+    Ok(chosen.into_iter().map(interface_device).collect())
+}
+
+fn interface_device(entry: &if_addrs::Interface) -> (Properties, Kind) {
+    let name = entry.name.as_str();
+    let index = entry.index.or_else(|| sysfs::interface_index(name)).unwrap_or(0);
+    let properties = Properties {
+        name: CString::new(name).unwrap_or_default(),
+        pci_path: sysfs::pci_path("net", name),
+        guid: sysfs::hardware_address(name).unwrap_or(u64::from(index)),
+        pointer_support: abi::PTR_HOST,
+        speed: sysfs::interface_speed(name).unwrap_or(sysfs::UNKNOWN_SPEED),
+        port: 0,
+    };
+    let interface = TcpInterface { address: entry.ip(), index };
+    (properties, Kind::Tcp(interface))
+}

@@ -1,0 +1,37 @@
+//! The core's logger: where the plugin says everything it has to say.
+
+use std::ffi::{CString, c_ulong};
+use std::sync::RwLock;
+
+use super::abi::{LOG_INFO, LOG_WARN, Logger, NET_SUBSYSTEM};
+
+/// The logger of the core that initialised the plugin last.
+static LOGGER: RwLock<Option<Logger>> = RwLock::new(None);
+
+/// Takes the core's logger; `None` (which no core passes) leaves standard error for warnings.
+pub(crate) fn set(logger: Option<Logger>) {
+    *LOGGER.write().unwrap_or_else(std::sync::PoisonError::into_inner) = logger;
+}
+
+/// Something that the user should act on.
+pub(crate) fn warn(text: &str) {
+    if !write(LOG_WARN, !0, text) {
+        eprintln!("halo: {text}");
+    }
+}
+
+/// Something that helps to understand a run; shown with `NCCL_DEBUG=INFO`.
+pub(crate) fn info(text: &str) {
+    write(LOG_INFO, NET_SUBSYSTEM, text);
+}
+
+fn write(level: i32, flags: c_ulong, text: &str) -> bool {
+    let logger = *LOGGER.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let Some(logger) = logger else { return false };
+    let line = format!("NET/halo: {}", text.replace('\0', " "));
+    let line = CString::new(line).unwrap_or_default();
+    // SAFETY: the core's logger is a printf of this form and lives as long as the core, which outlives its calls
+    // into the plugin; all strings are terminated, and `%s` takes the one argument.
+    unsafe { logger(level, flags, c"halo".as_ptr(), 0, c"%s".as_ptr(), line.as_ptr()) };
+    true
+}

@@ -1,0 +1,21 @@
+//! The net plugin for RCCL and NCCL, and the tuner beside it.
+//!
+//! [`export`] is what the core finds in the library; [`abi`] declares what both sides know of each other. Behind them
+//! is one core that knows no version: [`device`]s, [`connection`]s that are set up without waiting, and the two data
+//! paths, [`tcp`] and [`rdma`], which share how sends and receives find each other ([`protocol`]).
+
+pub mod abi;
+mod boundary;
+mod comm;
+mod connection;
+mod device;
+pub mod error;
+pub mod export;
+mod handle;
+mod log;
+mod protocol;
+mod rdma;
+mod settings;
+mod statistics;
+mod tcp;
+mod tuner;

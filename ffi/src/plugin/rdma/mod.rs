@@ -1,0 +1,25 @@
+//! Messages over RDMA. The receiver writes announcements into a ring in the sender's memory; the sender writes the
+//! payload into the receive and, behind it on the same queue pair, one word that says so. Small messages go eagerly
+//! into a slot of the receiver's, payload and record in one write and a flag behind it. Nothing is received by the
+//! queue pairs themselves, so nothing can run out of receives.
+
+mod flush;
+mod lane;
+mod layout;
+mod receiver;
+mod sender;
+mod setup;
+
+pub(crate) use receiver::Receiver;
+pub(crate) use sender::Sender;
+pub(crate) use setup::{Connected, Pending, RdmaOffer, Role};
+
+use super::comm::Failure;
+use super::device::RdmaPort;
+
+/// What a failed work request means: the peer's silence, unless this side's own port is down.
+fn failure(port: &RdmaPort, error: &halo_verbs::Error) -> Failure {
+    let state = port.state();
+    let cause = format!("{error}; {state}");
+    if state.ends_with("is active") { Failure::Lost(cause) } else { Failure::Device(cause) }
+}

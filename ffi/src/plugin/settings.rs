@@ -1,0 +1,124 @@
+//! What the environment says, read once per initialisation. Every variable is declared in `halo-env`.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use halo_env::Variable;
+use halo_fabric::Key;
+use halo_verbs::PathOptions;
+
+use super::device::selection::{AddressRange, Family, NameList};
+use super::error::PluginError;
+use super::protocol::{MAX_EAGER_BYTES, MAX_LANES};
+
+/// Which kinds of devices are offered to the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// RDMA ports, or where there is none, TCP interfaces.
+    Auto,
+    Rdma,
+    Tcp,
+}
+
+/// The plugin's configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) transport: Transport,
+    pub(crate) key: Option<Key>,
+    /// For setting one connection up.
+    pub(crate) timeout: Duration,
+    /// Of silence, until a peer's host counts as lost.
+    pub(crate) peer_timeout: Duration,
+    pub(crate) eager_bytes: usize,
+    pub(crate) stripe_bytes: usize,
+    pub(crate) sockets: usize,
+    pub(crate) queue_pairs: usize,
+    pub(crate) gpu_direct: bool,
+    pub(crate) stats_file: Option<String>,
+    pub(crate) rdma_device: Option<String>,
+    pub(crate) interface: Option<String>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) ib_devices: NameList,
+    pub(crate) gid_index: Option<u32>,
+    pub(crate) gid_family: Family,
+    pub(crate) gid_range: Option<AddressRange>,
+    pub(crate) path: PathOptions,
+    pub(crate) socket_interfaces: Option<NameList>,
+    pub(crate) socket_family: Option<Family>,
+}
+
+impl Settings {
+    /// Reads the environment.
+    pub(crate) fn from_env() -> Result<Self, PluginError> {
+        let disabled = number(halo_env::NCCL_IB_DISABLE, 0, 0..=1)? == 1;
+        let transport = match halo_env::HALO_TRANSPORT.get().as_deref() {
+            None | Some("auto") if disabled => Transport::Tcp,
+            None | Some("auto") => Transport::Auto,
+            Some("rdma") => Transport::Rdma,
+            Some("tcp") => Transport::Tcp,
+            Some(_) => return Err(refuse(halo_env::HALO_TRANSPORT, "the plugin takes auto, rdma or tcp")),
+        };
+        number(halo_env::NCCL_IB_ROCE_VERSION_NUM, 2, 2..=2)?;
+        let defaults = PathOptions::default();
+        // -1 stands for the default wherever NCCL takes it so.
+        let or_default = |variable, default: u8, range: std::ops::RangeInclusive<i64>| {
+            let given = number(variable, -1, -1..=*range.end())?;
+            let given = if given < 0 { i64::from(default) } else { given };
+            range.contains(&given).then_some(given as u8).ok_or_else(|| refuse(variable, variable.meaning))
+        };
+        Ok(Self {
+            transport,
+            key: Key::from_env().map_err(|error| PluginError::Key { cause: error.to_string() })?,
+            timeout: seconds(halo_env::HALO_PLUGIN_TIMEOUT, 120.0, 0.1)?,
+            peer_timeout: seconds(halo_env::HALO_PEER_TIMEOUT, 3.0, 1.0)?,
+            eager_bytes: number(halo_env::HALO_PLUGIN_EAGER_BYTES, 16384, 0..=MAX_EAGER_BYTES as i64)?
+                as usize,
+            stripe_bytes: number(halo_env::HALO_PLUGIN_STRIPE_BYTES, 262_144, 4096..=1 << 40)? as usize,
+            sockets: number(halo_env::HALO_PLUGIN_SOCKETS, 1, 1..=MAX_LANES as i64)? as usize,
+            queue_pairs: number(halo_env::NCCL_IB_QPS_PER_CONNECTION, 1, 1..=MAX_LANES as i64)? as usize,
+            gpu_direct: number(halo_env::HALO_PLUGIN_GPU_DIRECT, 0, 0..=1)? == 1,
+            stats_file: halo_env::HALO_PLUGIN_STATS_FILE.get(),
+            rdma_device: halo_env::HALO_RDMA_DEVICE.get(),
+            interface: halo_env::HALO_INTERFACE.get(),
+            address: parsed(halo_env::HALO_ADDRESS)?,
+            ib_devices: halo_env::NCCL_IB_HCA.get().map(|text| NameList::read(&text)).unwrap_or_default(),
+            gid_index: u32::try_from(number(halo_env::NCCL_IB_GID_INDEX, -1, -1..=65535)?).ok(),
+            gid_family: parsed(halo_env::NCCL_IB_ADDR_FAMILY)?.unwrap_or(Family::V4),
+            gid_range: parsed(halo_env::NCCL_IB_ADDR_RANGE)?,
+            path: PathOptions {
+                ack_timeout: or_default(halo_env::NCCL_IB_TIMEOUT, defaults.ack_timeout, 1..=31)?,
+                retries: or_default(halo_env::NCCL_IB_RETRY_CNT, defaults.retries, 0..=7)?,
+                traffic_class: or_default(halo_env::NCCL_IB_TC, defaults.traffic_class, 0..=255)?,
+                service_level: or_default(halo_env::NCCL_IB_SL, defaults.service_level, 0..=15)?,
+            },
+            socket_interfaces: halo_env::NCCL_SOCKET_IFNAME.get().map(|text| NameList::read(&text)),
+            socket_family: parsed(halo_env::NCCL_SOCKET_FAMILY)?,
+        })
+    }
+}
+
+fn refuse(variable: Variable, meaning: &str) -> PluginError {
+    let given = variable.get().unwrap_or_default();
+    PluginError::Setting { name: variable.name, given, meaning: meaning.trim().to_owned() }
+}
+
+fn parsed<T: FromStr>(variable: Variable) -> Result<Option<T>, PluginError> {
+    let Some(text) = variable.get() else { return Ok(None) };
+    text.trim().parse().map(Some).map_err(|_| refuse(variable, variable.meaning))
+}
+
+fn number(
+    variable: Variable,
+    default: i64,
+    range: std::ops::RangeInclusive<i64>,
+) -> Result<i64, PluginError> {
+    let given = parsed(variable)?.unwrap_or(default);
+    range.contains(&given).then_some(given).ok_or_else(|| refuse(variable, variable.meaning))
+}
+
+fn seconds(variable: Variable, default: f64, least: f64) -> Result<Duration, PluginError> {
+    let given = parsed(variable)?.unwrap_or(default);
+    let allowed = (least..=1e6).contains(&given);
+    allowed.then(|| Duration::from_secs_f64(given)).ok_or_else(|| refuse(variable, variable.meaning))
+}

@@ -1,0 +1,18 @@
+//! Messages over TCP sockets that never block. A message is a 48-byte header and its payload, read straight into the
+//! receive it belongs to; a large one is split over the data sockets. Announcements travel the other way on the
+//! control socket.
+
+mod header;
+mod lane;
+mod receiver;
+mod sender;
+
+pub(crate) use receiver::Receiver;
+pub(crate) use sender::Sender;
+
+use super::comm::Failure;
+
+/// What the end of a data socket means.
+fn broken(error: &std::io::Error) -> Failure {
+    Failure::Lost(format!("its process has ended ({error})"))
+}
