@@ -12,7 +12,7 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-python test-hosts test-soft-roce test-e2e lint bench bench-peers build python setup setup-test \
+.PHONY: help demo test test-rust test-plugin test-python test-hosts test-soft-roce test-e2e lint bench build python setup setup-test \
         header bindings clean
 
 help: ## list the targets
@@ -23,10 +23,14 @@ demo: setup build python ## serve a tiny model on two ranks of this machine and 
 	@$(PY) -m halo.demo --status "$(CURDIR)/target/release/halo-cluster status --json"; \
 	  status=$$?; target/release/halo-cluster stop; exit $$status
 
-test: setup-test build python test-rust test-python test-hosts test-soft-roce test-e2e ## run every test
+test: setup-test build python test-rust test-plugin test-python test-hosts test-soft-roce test-e2e ## run every test
 
 test-rust: ## unit, property and integration tests
-	$(CARGO) test --workspace --exclude halo-soft-roce --exclude halo-hosts --exclude halo-e2e
+	$(CARGO) test --workspace --exclude halo-soft-roce --exclude halo-hosts --exclude halo-e2e \
+	  --exclude halo-plugin-host
+
+test-plugin: ## the net plugin, by hosts that drive it as RCCL and NCCL do
+	$(CARGO) test -p halo-plugin-host -- --nocapture --test-threads 1
 
 test-python: ## the Python package, with real torch
 	$(PY) -m pytest -q python/tests
@@ -48,18 +52,15 @@ lint: setup ## formatting, clippy, dependency rules, ruff
 	$(PY) -m ruff check --config python/pyproject.toml python cluster
 	$(PY) -m ruff format --check --config python/pyproject.toml python cluster
 
-bench: build ## the reduction and one post under criterion; collectives on this machine, over shm and tcp
-	$(CARGO) bench -p halo-benches
+bench: build ## collectives on this machine, over shm and tcp
 	target/release/halo-perf all-reduce --transport shm --max 64M --factor 8
 	target/release/halo-perf all-reduce --transport tcp --max 64M --factor 8
 
-bench-peers: setup-test ## halo beside OpenMPI, MPICH, Gloo and perftest, with every target (ARGS: see benches/README.md)
-	@PYTHON=$(PYTHON) benches/peers/install
-	$(CARGO) build --release -p halo-benches
-	target/release/bench-peers $(ARGS)
-
-build: ## the programs and libhalo.so, optimised
+build: ## the programs, libhalo.so and the net plugin, optimised
 	$(CARGO) build --release -p halo-perf -p halo-cluster -p halo-ffi
+	@# The net plugin is the same library under the names that RCCL and NCCL look for.
+	@for name in librccl-net-halo libnccl-net-halo librccl-net libnccl-net; do \
+	  ln -f target/release/libhalo.so target/release/$$name.so; done
 
 python: build ## the Python package, into .venv
 	cd python && PATH="$$PATH:$$HOME/.cargo/bin" VIRTUAL_ENV=$(CURDIR)/$(VENV) $(PY) -m maturin develop --release --quiet

@@ -1,0 +1,120 @@
+//! Latency and bandwidth between two processes. It prints; it asserts nothing.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::link::{Buffer, Link};
+use crate::peer::Peer;
+use crate::plugin::Plugin;
+use crate::{Outcome, until};
+
+/// Ping-pong of small messages, then one-way streams of larger ones.
+///
+/// # Errors
+/// The plugin's answer.
+pub fn run(peer: &mut Peer<'_>) -> Outcome {
+    let link = peer.connect()?;
+    for bytes in [8, 1024, 8192, 16384, 65536] {
+        let times = ping_pong(peer, &link, bytes, 400)?;
+        if peer.rank == 0 {
+            let at = |share: f64| times[(times.len() as f64 * share) as usize].as_secs_f64() * 1e6;
+            let (least, tenth, half) = (at(0.0), at(0.1), at(0.5));
+            println!(
+                "{bytes} B one way: {least:.1} us least, {tenth:.1} us 10th percentile, {half:.1} us median"
+            );
+        }
+    }
+    for (bytes, count, depth) in [(65536, 800, 16), (1 << 20, 100, 8), (4 << 20, 50, 4), (64 << 20, 8, 2)] {
+        peer.agree()?;
+        let took = stream(peer, &link, bytes, count, depth)?;
+        if peer.rank == 0 {
+            let rate = (bytes * count) as f64 / took.as_secs_f64();
+            println!(
+                "{bytes} B stream of {count}, {depth} at one time: {:.3} GB/s ({:.2} Gb/s)",
+                rate / 1e9,
+                rate * 8e-9
+            );
+        }
+    }
+    peer.agree()?;
+    link.close()
+}
+
+/// Half round-trip times, sorted.
+fn ping_pong(peer: &mut Peer<'_>, link: &Link<'_>, bytes: usize, rounds: usize) -> Outcome<Vec<Duration>> {
+    let plugin = link.plugin;
+    let (mut source, mut target) =
+        (Buffer::new(plugin, link.send, bytes)?, Buffer::new(plugin, link.receive, bytes)?);
+    let part = target.part(bytes, 0);
+    let post = || until("a receive", || Ok(plugin.receive(link.receive, &[part])?));
+    let mut times = Vec::with_capacity(rounds);
+    let mut waiting = post()?;
+    peer.agree()?;
+    for round in 0..rounds + 20 {
+        let began = Instant::now();
+        if peer.rank == 0 {
+            send(plugin, link, &mut source, bytes)?;
+        }
+        until("a message", || Ok(plugin.test(waiting)?))?;
+        waiting = post()?;
+        if peer.rank == 1 {
+            send(plugin, link, &mut source, bytes)?;
+        } else if round >= 20 {
+            times.push(began.elapsed() / 2);
+        }
+    }
+    // The receive that is still posted takes one more message, so that both ends are even.
+    send(plugin, link, &mut source, bytes)?;
+    until("the last message", || Ok(plugin.test(waiting)?))?;
+    times.sort();
+    Ok(times)
+}
+
+fn send(plugin: &Plugin, link: &Link<'_>, source: &mut Buffer, bytes: usize) -> Outcome {
+    let (data, memory) = (source.bytes().as_ptr(), source.memory);
+    let request = until("a send", || Ok(plugin.send(link.send, data, bytes, 0, memory)?))?;
+    until("a send's end", || Ok(plugin.test_without_sizes(request)?.then_some(())))
+}
+
+/// Rank 0 sends, rank 1 receives; the time until the last has arrived.
+fn stream(
+    peer: &mut Peer<'_>,
+    link: &Link<'_>,
+    bytes: usize,
+    count: usize,
+    depth: usize,
+) -> Outcome<Duration> {
+    let plugin = link.plugin;
+    let sender = peer.rank == 0;
+    let comm = if sender { link.send } else { link.receive };
+    let mut buffers = (0..depth).map(|_| Buffer::new(plugin, comm, bytes)).collect::<Outcome<Vec<_>>>()?;
+    for buffer in &mut buffers {
+        buffer.bytes().fill(1);
+    }
+    let mut requests = VecDeque::new();
+    let mut posted = 0;
+    let began = Instant::now();
+    until("a stream", || {
+        if posted < count && requests.len() < depth {
+            let buffer = &mut buffers[posted % depth];
+            let request = if sender {
+                plugin.send(comm, buffer.bytes().as_ptr(), bytes, 0, buffer.memory)?
+            } else {
+                plugin.receive(comm, &[buffer.part(bytes, 0)])?
+            };
+            if let Some(request) = request {
+                requests.push_back(request);
+                posted += 1;
+            }
+        }
+        if let Some(request) = requests.front()
+            && plugin.test_without_sizes(*request)?
+        {
+            requests.pop_front();
+        }
+        Ok((posted == count && requests.is_empty()).then_some(()))
+    })?;
+    // Rank 1 has everything when it comes here.
+    peer.agree()?;
+    Ok(began.elapsed())
+}

@@ -1,0 +1,235 @@
+//! The small print of the interface.
+
+use std::ptr::null_mut;
+
+use halo::plugin::abi::{INVALID_ARGUMENT, INVALID_USAGE, PTR_CUDA, PTR_HOST, SYSTEM_ERROR};
+
+use super::Setting;
+use crate::link::{Buffer, Link, complete};
+use crate::plugin::{Opaque, Part, Refused, Version, warnings};
+use crate::{Outcome, pattern, until};
+
+fn expect(what: &str, holds: bool) -> Outcome {
+    if holds { Ok(()) } else { Err(what.to_owned().into()) }
+}
+
+/// Properties are what /sys says, and the same each time they are asked for.
+pub(super) fn properties(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    expect("the name is halo", plugin.name() == "halo")?;
+    let count = plugin.devices()?;
+    expect("there is a device", count >= 1)?;
+    for number in 0..count {
+        let properties = plugin.properties(number)?;
+        println!("device {number}: {properties:?}");
+        expect("they stay the same", properties == plugin.properties(number)?)?;
+        expect("host memory is taken", properties.ptr_support & PTR_HOST != 0)?;
+        let gpu_direct = std::env::var("HALO_PLUGIN_GPU_DIRECT").is_ok_and(|value| value == "1");
+        let rdma = std::path::Path::new("/sys/class/infiniband").join(&properties.name).exists();
+        expect(
+            "GPU memory only where it is asked for",
+            (properties.ptr_support & PTR_CUDA != 0) == (gpu_direct && rdma),
+        )?;
+        expect("registrations are global", properties.reg_is_global == 1)?;
+        expect("a speed", properties.speed > 0)?;
+        expect("room for connections", properties.max_comms > 1000)?;
+        expect("grouped receives", (1..=8).contains(&properties.max_recvs))?;
+        expect("the host drives it", properties.net_device_type == 0)?;
+        let file = |name: &str| std::fs::read_to_string(name).ok().map(|text| text.trim().to_owned());
+        if rdma {
+            let text =
+                file(&format!("/sys/class/infiniband/{}/node_guid", properties.name)).unwrap_or_default();
+            expect(
+                "the guid is the node's",
+                u64::from_str_radix(&text.replace(':', ""), 16) == Ok(properties.guid),
+            )?;
+            expect("ports count from 1", properties.port >= 1)?;
+        } else if let Some(speed) = file(&format!("/sys/class/net/{}/speed", properties.name))
+            && let Ok(speed) = speed.parse::<i32>()
+            && speed > 0
+        {
+            expect("the speed is the interface's", speed == properties.speed)?;
+        }
+        if let Some(path) = &properties.pci_path {
+            expect("the PCI path exists", std::path::Path::new(path).join("vendor").exists())?;
+        }
+        let later = plugin.version() != Version::V8;
+        expect(
+            "sizes from version 9 on",
+            properties.max_p2p_bytes.is_some_and(|bytes| bytes >= 1 << 20) == later,
+        )?;
+        expect("one device is itself", properties.virtual_devices == later.then(|| vec![number]))?;
+        let newest = plugin.version() == Version::V12;
+        expect("no rails are claimed", properties.rail_and_plane == newest.then_some((-1, -1)))?;
+    }
+    expect("a device too many is refused", refused(plugin.properties(count), INVALID_ARGUMENT))?;
+    expect("a negative device is refused", refused(plugin.properties(-1), INVALID_ARGUMENT))
+}
+
+fn refused<T>(result: Result<T, Refused>, code: i32) -> bool {
+    result.is_err_and(|refused| refused.code == code)
+}
+
+/// Messages of no bytes, with and without memory behind them.
+pub(super) fn nothing(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    let link = Link::new(plugin, setting.context, 0)?;
+    let none = Opaque(null_mut());
+    let mut target = Buffer::new(plugin, link.receive, 64)?;
+    for part in
+        [target.part(64, 0), target.part(0, 0), Part { data: null_mut(), room: 0, tag: 0, memory: none }]
+    {
+        let receive = until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?;
+        let send = until("a send", || Ok(plugin.send(link.send, null_mut(), 0, 0, none)?))?;
+        let sizes = complete(plugin, &[receive, send])?;
+        expect("no bytes are reported", sizes[0][0] == 0)?;
+    }
+    link.close()
+}
+
+/// A core may come in with 1 in the request, and may never ask for the sizes.
+pub(super) fn optional_completion(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    let link = Link::new(plugin, setting.context, 0)?;
+    let (mut source, mut target) =
+        (Buffer::new(plugin, link.send, 4096)?, Buffer::new(plugin, link.receive, 4096)?);
+    for number in 0..100 {
+        pattern::fill(source.bytes(), number);
+        let part = target.part(4096, 0);
+        // The host puts 1 there before every call; what comes back is NULL or a request, never 1.
+        let receive = until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?;
+        expect("the request is written", receive.0 != crate::plugin::OPTIONAL_COMPLETION)?;
+        let (data, memory) = (source.bytes().as_ptr(), source.memory);
+        let send = until("a send", || Ok(plugin.send(link.send, data, 4096, 0, memory)?))?;
+        until("a completion", || Ok(plugin.test_without_sizes(receive)?.then_some(())))?;
+        until("the send", || Ok(plugin.test_without_sizes(send)?.then_some(())))?;
+        pattern::check(target.bytes(), number)?;
+    }
+    link.close()
+}
+
+/// A message larger than its receive is an error that says so, once, and the connection stays failed.
+pub(super) fn truncation(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    for (bytes, room) in [(200usize, 100usize), (1 << 20, 1000)] {
+        let link = Link::new(plugin, setting.context, 0)?;
+        let (mut source, mut target) =
+            (Buffer::new(plugin, link.send, bytes)?, Buffer::new(plugin, link.receive, room)?);
+        let part = target.part(room, 0);
+        let receive = until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?;
+        let (data, memory) = (source.bytes().as_ptr(), source.memory);
+        let before = warnings().len();
+        let mut send = None;
+        let code = until("an error", || {
+            if send.is_none() {
+                match plugin.send(link.send, data, bytes, 0, memory) {
+                    Ok(request) => send = request,
+                    Err(refused) => return Ok(Some(refused.code)),
+                }
+            }
+            match plugin.test(receive) {
+                Ok(None) => Ok(None),
+                Ok(Some(sizes)) => Err(format!("{} bytes arrived in {room}", sizes[0]).into()),
+                Err(refused) => Ok(Some(refused.code)),
+            }
+        })?;
+        expect("truncation is wrong usage", code == INVALID_USAGE)?;
+        let told = warnings().split_off(before);
+        let words = format!("a message of {bytes} bytes with tag 0 meets a receive of {room} bytes");
+        expect(
+            &format!("one warning with both sizes: {told:?}"),
+            told.len() == 1 && told[0].contains(&words),
+        )?;
+        link.close()?;
+    }
+    Ok(())
+}
+
+/// Calls that make no sense are refused with a code and a line; nothing crashes.
+pub(super) fn arguments(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    let link = Link::new(plugin, setting.context, 0)?;
+    let none = Opaque(null_mut());
+    let mut buffer = Buffer::new(plugin, link.receive, 100)?;
+    let (data, memory) = (buffer.bytes().as_mut_ptr(), buffer.memory);
+    let wrong: Vec<(&str, Result<(), Refused>)> = vec![
+        ("no device", plugin.listen(setting.context, 99).map(|_| ())),
+        ("a handle of zeroes", plugin.connect(setting.context, 0, &mut [0; 128]).map(|_| ())),
+        ("no listener", plugin.accept(none).map(|_| ())),
+        ("no connection to register with", plugin.register(none, data, 100).map(|_| ())),
+        ("no connection to send on", plugin.send(none, data, 1, 0, memory).map(|_| ())),
+        ("send on a receiver", plugin.send(link.receive, data, 1, 0, memory).map(|_| ())),
+        ("receive on a sender", plugin.receive(link.send, &[buffer.part(1, 0)]).map(|_| ())),
+        ("beyond the memory", plugin.send(link.send, data, 101, 0, memory).map(|_| ())),
+        ("bytes at NULL", plugin.send(link.send, null_mut(), 5, 0, none).map(|_| ())),
+        ("no receives", plugin.receive(link.receive, &[]).map(|_| ())),
+        ("nine receives", plugin.receive(link.receive, &[buffer.part(1, 0); 9]).map(|_| ())),
+        ("no request", plugin.test(none).map(|_| ())),
+        ("close of nothing", plugin.close_send(none)),
+        ("close of no listener", plugin.close_listen(none)),
+    ];
+    for (what, answer) in wrong {
+        expect(&format!("{what}: {answer:?}"), refused(answer, INVALID_ARGUMENT))?;
+    }
+    if std::env::var_os("HALO_PLUGIN_GPU_DIRECT").is_none() {
+        let gpu = plugin.register_as(link.receive, data, 100, PTR_CUDA);
+        expect(&format!("GPU memory without the opt-in: {gpu:?}"), refused(gpu, SYSTEM_ERROR))?;
+    }
+    let told = warnings();
+    expect(
+        "each was told, with its code",
+        told.iter().filter(|line| line.contains("HALO-E08")).count() >= 14,
+    )?;
+    // None of that has hurt the connection.
+    link.exchange(1000, 1)?;
+    link.close()
+}
+
+/// Memory registered with one connection is used with another, and registered twice is given back twice.
+pub(super) fn shared_memory_handle(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    let (first, second) = (Link::new(plugin, setting.context, 0)?, Link::new(plugin, setting.context, 0)?);
+    let mut bytes = vec![0u8; 1 << 20];
+    let whole = plugin.register(first.send, bytes.as_mut_ptr(), bytes.len())?;
+    let again = plugin.register(second.receive, bytes.as_mut_ptr(), bytes.len())?;
+    let inner = plugin.register(second.send, bytes[4096..].as_mut_ptr(), 8192)?;
+    pattern::fill(&mut bytes[..100_000], 1);
+    let part = Part { data: bytes[500_000..].as_mut_ptr(), room: 100_000, tag: 0, memory: again };
+    let receive = until("a receive", || Ok(plugin.receive(second.receive, &[part])?))?;
+    let send = until("a send", || Ok(plugin.send(second.send, bytes.as_ptr(), 100_000, 0, whole)?))?;
+    // Given back while it is in use, by both of its names: the requests hold what they need.
+    plugin.deregister(first.send, whole)?;
+    plugin.deregister(second.receive, again)?;
+    complete(plugin, &[send, receive])?;
+    pattern::check(&bytes[500_000..600_000], 1)?;
+    plugin.deregister(second.send, inner)?;
+    first.close()?;
+    second.close()
+}
+
+/// A flush has nothing to do for host memory; with GPU-direct it is a request that completes.
+pub(super) fn flush(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    let link = Link::new(plugin, setting.context, 0)?;
+    let mut buffer = Buffer::new(plugin, link.receive, 4096)?;
+    expect("no flush for host memory", plugin.flush(link.receive, &buffer.part(4096, 0))?.is_none())?;
+    if plugin.properties(0)?.ptr_support & PTR_CUDA != 0 {
+        // Host memory in place of a GPU's: what the NIC does is the same.
+        let mut bytes = vec![0u8; 1 << 20];
+        let memory = plugin.register_as(link.receive, bytes.as_mut_ptr(), bytes.len(), PTR_CUDA)?;
+        let mut source = Buffer::new(plugin, link.send, bytes.len())?;
+        for number in 0..20 {
+            pattern::fill(source.bytes(), number);
+            let part = Part { data: bytes.as_mut_ptr(), room: bytes.len(), tag: 0, memory };
+            let receive = until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?;
+            let (data, from) = (source.bytes().as_ptr(), source.memory);
+            let send = until("a send", || Ok(plugin.send(link.send, data, part.room, 0, from)?))?;
+            complete(plugin, &[receive, send])?;
+            let flush = plugin.flush(link.receive, &part)?.ok_or("a flush of GPU memory is a request")?;
+            complete(plugin, &[flush])?;
+            pattern::check(&bytes, number)?;
+        }
+        println!("20 flushes");
+    }
+    link.close()
+}

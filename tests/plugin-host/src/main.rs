@@ -1,0 +1,72 @@
+//! `plugin-host`: one case, or one rank of a scenario of two.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use halo_plugin_host::peer::{self, Scenario};
+use halo_plugin_host::plugin::Version;
+use halo_plugin_host::{Outcome, cases};
+
+/// A host for halo's net plugin.
+#[derive(Debug, Parser)]
+#[command(name = "plugin-host")]
+struct Arguments {
+    /// The library
+    #[arg(long, global = true, default_value = "librccl-net-halo.so")]
+    library: PathBuf,
+    /// The version of the interface
+    #[arg(long = "interface", global = true, value_enum, default_value = "v12")]
+    version: Version,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The names of all cases
+    Cases,
+    /// Try one case, with both ends in this process
+    Case {
+        /// Its name
+        name: String,
+    },
+    /// Be one of two processes
+    Peer {
+        /// What they do
+        scenario: Scenario,
+        /// 0 or 1
+        #[arg(long)]
+        rank: usize,
+        /// Where rank 0 listens for rank 1
+        #[arg(long)]
+        rendezvous: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Outcome {
+    let (library, version) = (arguments.library.as_path(), arguments.version);
+    match &arguments.command {
+        Command::Cases => {
+            for (name, _) in cases::ALL {
+                println!("{name}");
+            }
+            Ok(())
+        }
+        Command::Case { name } => cases::run(name, library, version),
+        Command::Peer { scenario, rank, rendezvous } => {
+            peer::run(library, version, *scenario, *rank, rendezvous)
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Two processes, usually on two hosts: handles are exchanged over a TCP connection, as a core's bootstrap does, and
+//! then one of the scenarios runs.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::link::{Buffer, Link};
+use crate::pattern::Sequence;
+use crate::plugin::{Opaque, Plugin, Version, warnings};
+use crate::{Outcome, PATIENCE, bench, until};
+
+/// What two processes do with each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// Messages of all sizes both ways, checked.
+    Exchange,
+    /// Rank 1 ends without a word while both directions are busy; rank 0 says how soon it was told.
+    Killed,
+    /// As `killed`, but rank 1 sleeps on: something outside cuts the cable. Both say how soon they were told.
+    Cut,
+    /// Something outside takes the link down for a moment, within what is tolerated: nothing may be lost.
+    Blink,
+    /// Something outside changes the device's address between two connections.
+    Address,
+    /// Rank 1 never accepts and then ends.
+    Deaf,
+    /// The connection must be refused; both say with which code.
+    Refused,
+    /// Latency and bandwidth.
+    Bench,
+}
+
+/// One of the two processes.
+pub struct Peer<'a> {
+    /// The plugin.
+    pub plugin: &'a Plugin,
+    /// Its context.
+    pub context: Opaque,
+    /// 0 or 1.
+    pub rank: usize,
+    words: BufReader<TcpStream>,
+}
+
+impl<'a> Peer<'a> {
+    /// Meets the other process at `rendezvous`, where rank 0 listens.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub fn meet(plugin: &'a Plugin, context: Opaque, rank: usize, rendezvous: &str) -> Outcome<Self> {
+        let stream = if rank == 0 {
+            TcpListener::bind(rendezvous)?.accept()?.0
+        } else {
+            until("rank 0", || Ok(TcpStream::connect(rendezvous).ok()))?
+        };
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { plugin, context, rank, words: BufReader::new(stream) })
+    }
+
+    /// Both come here before either goes on.
+    ///
+    /// # Errors
+    /// The other one does not.
+    pub fn agree(&mut self) -> Outcome {
+        self.words.get_mut().write_all(b"here\n")?;
+        let mut word = String::new();
+        if self.words.read_line(&mut word)? == 0 {
+            return Err("the other process has ended".into());
+        }
+        Ok(())
+    }
+
+    /// A connection in each direction.
+    ///
+    /// # Errors
+    /// The plugin's answer, or it takes too long.
+    pub fn connect(&mut self) -> Outcome<Link<'a>> {
+        let (listener, handle) = self.plugin.listen(self.context, 0)?;
+        self.words.get_mut().write_all(&handle)?;
+        let mut theirs = [0; 128];
+        self.words.read_exact(&mut theirs)?;
+        let (mut send, mut receive) = (None, None);
+        let (send, receive) = until("a connection each way", || {
+            if send.is_none() {
+                send = self.plugin.connect(self.context, 0, &mut theirs)?;
+            }
+            if receive.is_none() {
+                receive = self.plugin.accept(listener)?;
+            }
+            Ok(send.zip(receive))
+        })?;
+        self.plugin.close_listen(listener)?;
+        Ok(Link { plugin: self.plugin, send, receive })
+    }
+}
+
+/// Runs one rank of a scenario.
+///
+/// # Errors
+/// What went wrong.
+pub fn run(library: &Path, version: Version, scenario: Scenario, rank: usize, rendezvous: &str) -> Outcome {
+    let plugin = Plugin::load(library, version)?;
+    let context = plugin.init()?;
+    let mut peer = Peer::meet(&plugin, context, rank, rendezvous)?;
+    match scenario {
+        Scenario::Exchange => exchange(&mut peer)?,
+        Scenario::Killed | Scenario::Cut => lose(&mut peer, scenario)?,
+        Scenario::Blink => blink(&mut peer)?,
+        Scenario::Address => address(&mut peer)?,
+        Scenario::Deaf => deaf(&mut peer)?,
+        Scenario::Refused => refuse(&mut peer)?,
+        Scenario::Bench => bench::run(&mut peer)?,
+    }
+    plugin.finalize(context)?;
+    Ok(())
+}
+
+fn exchange(peer: &mut Peer<'_>) -> Outcome {
+    let link = peer.connect()?;
+    let mut chance = Sequence::new(3);
+    let mut sizes: Vec<_> = (0..120).map(|_| chance.size(300_000)).collect();
+    sizes.extend([0, 1, 4 << 20, 16384, 16385, 262_144, 262_143]);
+    link.stream(&sizes, 8, 0, 1)?;
+    // The same once more with a fresh connection.
+    let second = peer.connect()?;
+    second.stream(&sizes[..40], 4, 64, 1000)?;
+    println!("rank {}: {} messages each way, every byte in its place", peer.rank, sizes.len() + 40);
+    peer.agree()?;
+    second.close()?;
+    link.close()
+}
+
+/// Both directions are kept busy until the plugin says that the peer is lost.
+fn lose(peer: &mut Peer<'_>, scenario: Scenario) -> Outcome {
+    let link = peer.connect()?;
+    link.stream(&[1000; 20], 4, 0, 1)?;
+    peer.agree()?;
+    if scenario == Scenario::Killed && peer.rank == 1 {
+        println!("killing");
+        // As a crash or a signal would: nothing is closed by this process.
+        std::process::abort();
+    }
+    println!("cut now");
+    let began = Instant::now();
+    let (send, receive) = (until_lost(&link, Direction::Send)?, until_lost(&link, Direction::Receive)?);
+    println!("rank {}: lost after {:.2?}, codes {send} {receive}", peer.rank, began.elapsed());
+    for line in warnings() {
+        println!("told: {line}");
+    }
+    link.close()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Direction {
+    Send,
+    Receive,
+}
+
+/// The code by which one direction ends.
+fn until_lost(link: &Link<'_>, direction: Direction) -> Outcome<i32> {
+    let plugin = link.plugin;
+    let comm = if matches!(direction, Direction::Send) { link.send } else { link.receive };
+    let mut buffer = Buffer::new(plugin, comm, 100_000)?;
+    let mut request = None;
+    until("the loss of the peer", || {
+        let answer = match request {
+            Some(waiting) => plugin.test(waiting).map(|done| {
+                if done.is_some() {
+                    request = None;
+                }
+            }),
+            None => match direction {
+                Direction::Send => plugin.send(comm, buffer.bytes().as_ptr(), 1000, 3, buffer.memory),
+                Direction::Receive => plugin.receive(comm, &[buffer.part(100_000, 3)]),
+            }
+            .map(|posted| request = posted),
+        };
+        Ok(answer.err().map(|refused| refused.code))
+    })
+}
+
+/// Keeps messages going while the link blinks.
+fn blink(peer: &mut Peer<'_>) -> Outcome {
+    let link = peer.connect()?;
+    peer.agree()?;
+    println!("blink now");
+    let began = Instant::now();
+    let mut rounds = 0u64;
+    // Long enough for whoever blinks.
+    while began.elapsed() < Duration::from_secs(3) {
+        link.stream(&[20_000, 100, 70_000], 3, 0, rounds * 10)?;
+        rounds += 1;
+        peer.agree()?;
+    }
+    // Both leave after the same round.
+    println!("rank {}: {rounds} rounds, every byte in its place", peer.rank);
+    link.close()
+}
+
+/// A connection, another address, another connection.
+fn address(peer: &mut Peer<'_>) -> Outcome {
+    let link = peer.connect()?;
+    link.exchange(10_000, 1)?;
+    peer.agree()?;
+    link.close()?;
+    println!("address now");
+    // Whoever changes the addresses says so on standard input.
+    std::io::stdin().lock().read_line(&mut String::new())?;
+    peer.agree()?;
+    let link = peer.connect()?;
+    link.exchange(10_000, 2)?;
+    println!("rank {}: connected again", peer.rank);
+    peer.agree()?;
+    link.close()
+}
+
+/// Rank 1 listens, never accepts, and ends: rank 0 must not wait for it.
+fn deaf(peer: &mut Peer<'_>) -> Outcome {
+    if peer.rank == 1 {
+        let (_listener, handle) = peer.plugin.listen(peer.context, 0)?;
+        peer.words.get_mut().write_all(&handle)?;
+        peer.agree()?;
+        std::process::abort();
+    }
+    let mut theirs = [0; 128];
+    peer.words.read_exact(&mut theirs)?;
+    for _ in 0..1000 {
+        if peer.plugin.connect(peer.context, 0, &mut theirs)?.is_some() {
+            return Err("connected without having been accepted".into());
+        }
+    }
+    peer.agree()?;
+    let began = Instant::now();
+    let code =
+        until("an error", || Ok(peer.plugin.connect(peer.context, 0, &mut theirs).err().map(|e| e.code)))?;
+    println!("rank 0: refused after {:.2?}, code {code}", began.elapsed());
+    for line in warnings() {
+        println!("told: {line}");
+    }
+    Ok(())
+}
+
+/// The two sides do not fit (keys, transports); the caller must be told, whatever the listener is.
+fn refuse(peer: &mut Peer<'_>) -> Outcome {
+    let (listener, handle) = peer.plugin.listen(peer.context, 0)?;
+    peer.words.get_mut().write_all(&handle)?;
+    let mut theirs = [0; 128];
+    peer.words.read_exact(&mut theirs)?;
+    let code = until("a refusal", || {
+        // The listener goes on listening: a stranger is nobody it would fail for.
+        let _ = peer.plugin.accept(listener);
+        match peer.plugin.connect(peer.context, 0, &mut theirs) {
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => Err("connected although the sides do not fit".into()),
+            Err(refused) => Ok(Some(refused.code)),
+        }
+    })?;
+    println!("rank {}: refused with code {code}", peer.rank);
+    for line in warnings() {
+        println!("told: {line}");
+    }
+    // The other side is still to be answered.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(500) {
+        let _ = peer.plugin.accept(listener);
+        std::thread::yield_now();
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! What all tests here need: the library as cargo built it, and the host as a process.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// Where cargo left the library: beside this test's own executable, and as fresh as it.
+pub fn library() -> PathBuf {
+    let library = std::env::current_exe().unwrap().parent().unwrap().join("libhalo.so");
+    assert!(library.exists(), "{} is not there", library.display());
+    library
+}
+
+/// The host, with nothing of this process's own settings.
+pub fn host(version: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plugin-host"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("HALO_") || name.starts_with("NCCL_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(["--library", library().to_str().unwrap(), "--interface", version]);
+    command.env("HALO_TRANSPORT", "tcp").env("NCCL_SOCKET_IFNAME", "lo");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Everything that a process printed.
+pub fn printed(output: &Output) -> String {
+    let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+    format!("{}\n{out}{err}", output.status)
+}
+
+/// A free port of this host.
+pub fn rendezvous() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}

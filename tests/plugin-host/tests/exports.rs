@@ -1,0 +1,61 @@
+//! What the library shows to those who load it.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use object::elf::{DF_1_NODELETE, DT_FLAGS_1, DT_NEEDED};
+use object::read::elf::{Dyn, ElfFile64, FileHeader};
+use object::{Endianness, Object, ObjectSymbol};
+
+/// The functions that halo.h declares.
+fn header() -> BTreeSet<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ffi/include/halo.h");
+    let text = std::fs::read_to_string(path).unwrap();
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with(['*', '/'])).collect();
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    let names = code.split('(').filter_map(|before| before.rsplit(word).next());
+    names.filter(|name| name.starts_with("halo_")).map(str::to_owned).collect()
+}
+
+#[test]
+fn it_exports_the_plugins_tables_and_halo_h_and_nothing_else() {
+    let bytes = std::fs::read(common::library()).unwrap();
+    let file = object::File::parse(&*bytes).unwrap();
+    let found: BTreeSet<String> = file
+        .dynamic_symbols()
+        .filter(|symbol| symbol.is_definition() && symbol.is_global())
+        .map(|symbol| symbol.name().unwrap().to_owned())
+        .collect();
+    let nets = [8, 9, 10, 11, 12].map(|version| format!("ncclNetPlugin_v{version}"));
+    let tuners = [2, 3, 4, 5, 6].map(|version| format!("ncclTunerPlugin_v{version}"));
+    let mut wanted = header();
+    assert!(wanted.contains("halo_all_reduce"), "{wanted:?}");
+    wanted.extend(nets.into_iter().chain(tuners));
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn it_needs_the_c_library_alone_and_is_never_unloaded() {
+    let bytes = std::fs::read(common::library()).unwrap();
+    let file = ElfFile64::<Endianness>::parse(&*bytes).unwrap();
+    let (endian, sections) = (file.endian(), file.elf_section_table());
+    let (dynamic, strings) = sections.dynamic(endian, &*bytes).unwrap().expect("a dynamic section");
+    let strings = sections.strings(endian, &*bytes, strings).unwrap();
+    let (mut needed, mut flags) = (Vec::new(), 0);
+    for entry in dynamic {
+        if entry.tag(endian) == DT_NEEDED {
+            needed.push(String::from_utf8_lossy(entry.string(endian, strings).unwrap()).into_owned());
+        }
+        if entry.tag(endian) == DT_FLAGS_1 {
+            flags = u32::try_from(entry.val(endian)).unwrap_or(0);
+        }
+    }
+    let friends =
+        ["libc.so.", "libgcc_s.so.", "libm.so.", "libdl.so.", "libpthread.so.", "librt.so.", "ld-linux-"];
+    for library in &needed {
+        assert!(friends.iter().any(|friend| library.starts_with(friend)), "it needs {library}: {needed:?}");
+    }
+    assert_ne!(flags & DF_1_NODELETE, 0, "linked with -z nodelete");
+    let _ = file.elf_header().endian();
+}
