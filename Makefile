@@ -12,8 +12,8 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-plugin test-python test-hosts test-soft-roce test-e2e lint bench build python setup setup-test \
-        header bindings clean
+.PHONY: help demo test test-rust test-plugin test-python test-hosts test-soft-roce test-e2e lint bench bench-peers build python \
+        setup setup-test header bindings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -52,9 +52,15 @@ lint: setup ## formatting, clippy, dependency rules, ruff
 	$(PY) -m ruff check --config python/pyproject.toml python cluster
 	$(PY) -m ruff format --check --config python/pyproject.toml python cluster
 
-bench: build ## collectives on this machine, over shm and tcp
+bench: build ## the reduction and one post under criterion; collectives on this machine, over shm and tcp
+	$(CARGO) bench -p halo-benches
 	target/release/halo-perf all-reduce --transport shm --max 64M --factor 8
 	target/release/halo-perf all-reduce --transport tcp --max 64M --factor 8
+
+bench-peers: setup-test ## halo beside OpenMPI, MPICH, Gloo and perftest, with every target (ARGS: see benches/README.md)
+	@PYTHON=$(PYTHON) benches/peers/install
+	$(CARGO) build --release -p halo-benches
+	target/release/bench-peers $(ARGS)
 
 build: ## the programs, libhalo.so and the net plugin, optimised
 	$(CARGO) build --release -p halo-perf -p halo-cluster -p halo-ffi

@@ -62,10 +62,17 @@ impl NativeCommunicator {
         config.interface = interface.or(config.interface);
         config.rdma_device = rdma_device.or(config.rdma_device);
         config.stats_file = stats_file.or(config.stats_file);
-        let store = store.map(|store| PyStore { store, prefix: format!("halo/{name}") });
+        let store = store.map(|store| PyStore::new(store, format!("halo/{name}")));
         config.name = name;
         let communicator = detached(py, || match &store {
-            Some(store) => Communicator::connect_with_store(&config, store),
+            Some(store) => {
+                let communicator = Communicator::connect_with_store(&config, store)?;
+                store.clean().map_err(|error| FabricError::Store {
+                    key: format!("halo/{}", config.name),
+                    cause: error.to_string(),
+                })?;
+                Ok(communicator)
+            }
             None => Communicator::connect(&config),
         })?;
         Ok(Self { open: Mutex::new(Some(communicator)) })
@@ -149,6 +156,14 @@ impl NativeCommunicator {
     fn statistics(&self, py: Python<'_>) -> PyResult<String> {
         self.run(py, |communicator| {
             Ok(serde_json::to_string(&communicator.statistics()).expect("statistics are plain data"))
+        })
+    }
+
+    /// Says good-bye, unless another thread is in an operation: a process that ends waits for none.
+    fn close_if_idle(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, || {
+            let taken = self.open.try_lock().ok().and_then(|mut open| open.take());
+            taken.map_or(Ok(()), Communicator::close)
         })
     }
 

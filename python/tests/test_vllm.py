@@ -27,8 +27,9 @@ WAIT_SECONDS = 300
 def group(ranks: list[list[int]], name: str) -> Any:
     """A group of ranks as vLLM makes them for tensor parallelism."""
     from vllm.distributed.parallel_state import GroupCoordinator
+    from vllm.platforms import current_platform
 
-    return GroupCoordinator(ranks, 0, "gloo", use_device_communicator=True, group_name=name)
+    return GroupCoordinator(ranks, 0, current_platform.dist_backend, use_device_communicator=True, group_name=name)
 
 
 def block(rank: int, *shape: int) -> torch.Tensor:
@@ -95,11 +96,26 @@ def broadcast(tp: Any, rank: int) -> Any:
     return tp.device_communicator.broadcast(block(rank, 3, 3).t(), src=1)
 
 
+def broadcast_of_the_group_itself(tp: Any, rank: int) -> Any:
+    return tp.broadcast(block(rank, 2, 2), src=1)
+
+
+def broadcast_of_objects(tp: Any, rank: int) -> Any:
+    return tp.broadcast_object_list([{"rank": rank}], src=1)
+
+
 def send_and_receive(tp: Any, rank: int) -> Any:
     if rank == 0:
         tp.send(block(0, 5), 1)
         return None
     return tp.recv(torch.Size([5]), torch.float32, 0)
+
+
+def tensor_dictionaries(tp: Any, rank: int) -> Any:
+    if rank == 1:
+        return tp.recv_tensor_dict(src=0)
+    tp.send_tensor_dict({"hidden": block(0, 2, 3), "step": 7, "none": torch.empty(0, 4)}, dst=1)
+    return None
 
 
 def other_all_to_all(tp: Any, rank: int) -> Any:
@@ -120,8 +136,16 @@ def group_made_again(tp: Any, rank: int) -> Any:
     for _ in range(2):
         again = group([[0, 1]], "again")
         made.append(again.all_reduce(block(rank, 2)))
-        again.device_communicator.destroy()
+        again.destroy()
     return made
+
+
+def group_of_another_backend(tp: Any, rank: int) -> Any:
+    from halo.vllm.communicator import HaloCommunicator
+
+    with pytest.raises(UsageError) as caught:
+        HaloCommunicator(tp.cpu_group, device_group=tp.cpu_group, unique_name="other")
+    return caught.value.code
 
 
 def elastic_group(tp: Any, rank: int) -> Any:
@@ -139,8 +163,12 @@ def compiled(tp: Any, rank: int) -> Any:
 
 
 def counted(tp: Any, rank: int) -> Any:
-    statistics = tp.device_communicator.halo.statistics()
-    return statistics["name"], {entry["operation"]: entry["count"] for entry in statistics["operations"]}
+    from halo.torch import statistics
+
+    return {
+        entry["name"]: {operation["operation"]: operation["count"] for operation in entry["operations"]}
+        for entry in statistics(tp.device_group)
+    }
 
 
 STEPS: tuple[Callable[[Any, int], Any], ...] = (
@@ -156,11 +184,15 @@ STEPS: tuple[Callable[[Any, int], Any], ...] = (
     reduce_scatter_that_does_not_divide,
     reduce_scatterv,
     broadcast,
+    broadcast_of_the_group_itself,
+    broadcast_of_objects,
+    tensor_dictionaries,
     send_and_receive,
     other_all_to_all,
     group_of_one,
     group_made_again,
     elastic_group,
+    group_of_another_backend,
     compiled,
     counted,
 )
@@ -175,7 +207,7 @@ def _rank(rank: int, folder: pathlib.Path) -> None:
         results: Any = {"platform": type(current_platform).__qualname__}
         for step in STEPS:
             results[step.__name__] = step(tp, rank)
-        tp.device_communicator.destroy()
+        tp.destroy()
     except BaseException:
         results = traceback.format_exc()
     torch.save(results, folder / f"results.{rank}")
@@ -254,7 +286,16 @@ def test_reduce_scatter(results: list[dict[str, Any]]) -> None:
 def test_broadcast_send_and_receive(results: list[dict[str, Any]]) -> None:
     for received in everywhere(results, broadcast):
         assert torch.equal(received, block(1, 3, 3).t())
+    for received in everywhere(results, broadcast_of_the_group_itself):
+        assert torch.equal(received, block(1, 2, 2))
+    assert everywhere(results, broadcast_of_objects) == [[{"rank": 1}]] * WORLD
     assert torch.equal(everywhere(results, send_and_receive)[1], block(0, 5))
+
+
+def test_tensor_dictionaries(results: list[dict[str, Any]]) -> None:
+    _, received = everywhere(results, tensor_dictionaries)
+    assert torch.equal(received["hidden"], block(0, 2, 3))
+    assert received["step"] == 7 and received["none"].shape == (0, 4)
 
 
 def test_collectives_are_one_node_of_a_compiled_graph(results: list[dict[str, Any]]) -> None:
@@ -272,11 +313,14 @@ def test_groups_of_one_and_groups_made_again(results: list[dict[str, Any]]) -> N
 def test_what_is_not_supported_is_refused(results: list[dict[str, Any]]) -> None:
     assert everywhere(results, other_all_to_all) == ["HALO-E0556"] * WORLD
     assert everywhere(results, elastic_group) == ["HALO-E0555"] * WORLD
+    assert everywhere(results, group_of_another_backend) == ["HALO-E0561"] * WORLD
 
 
 def test_every_collective_is_counted_under_the_groups_name(results: list[dict[str, Any]]) -> None:
-    wanted = {"all_reduce": 4, "all_gather": 6, "gather": 1, "reduce_scatter": 3, "broadcast": 1, "send/recv": 1}
-    assert everywhere(results, counted) == [("tp:0", wanted)] * WORLD
+    collectives = {"all_reduce": 4, "all_gather": 6, "gather": 1, "reduce_scatter": 3, "broadcast": 4}
+    # A message is its header and its tensor; the dictionary's description is two messages, its tensors two more.
+    messages = {"send/recv": 2 * 5}
+    assert everywhere(results, counted) == [{"tp:0": collectives, "tp:0:0-1": messages}] * WORLD
 
 
 def test_the_package_declares_both_plugins() -> None:

@@ -122,6 +122,19 @@ pub enum Error {
         cause: String,
     },
 
+    /// The file that `HALO_PLANS` names is no plan table.
+    #[error("the plan table {path} cannot be used: {cause}")]
+    #[diagnostic(
+        code("HALO-E0309"),
+        help("write it anew with `halo-perf tune`, or unset HALO_PLANS to use the built-in table")
+    )]
+    PlanTable {
+        /// Which.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+
     /// The statistics file cannot be written.
     #[error("the statistics file {path} cannot be written: {cause}")]
     #[diagnostic(

@@ -31,5 +31,9 @@ pub use halo_fabric::{
     Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Store, StoreError, Transport, TransportChoice,
 };
 pub use operation::Kind;
+pub use plan::{Algorithm, PlanTable, Rule};
 pub use request::{Input, Request};
+/// The reduction by itself, for benches; not part of the interface.
+#[doc(hidden)]
+pub use reduce::{Source, reduce};
 pub use statistics::{LinkStatistics, OperationStatistics, Statistics};

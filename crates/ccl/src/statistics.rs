@@ -122,6 +122,11 @@ impl Counters {
         }
     }
 
+    /// What carries this communicator's payloads.
+    pub(crate) fn transport(&self) -> &'static str {
+        self.transport
+    }
+
     /// When an operation begins.
     #[inline]
     pub(crate) fn start(&self) -> Ticks {

@@ -2,50 +2,84 @@
 
 use std::time::{Duration, Instant};
 
+use halo_fabric::Config;
+
 /// Turns of the loop before the first look at the clock; a prompt peer answers within these.
 const SPINS_WITHOUT_CLOCK: u32 = 256;
-/// How long to spin before giving the core away between turns.
-const SPIN: Duration = Duration::from_micros(50);
-/// How long to give the core away before sleeping between turns.
-const YIELD: Duration = Duration::from_millis(2);
-/// One sleep: long enough to cost nothing, short enough to be unnoticed after such a wait.
-const NAP: Duration = Duration::from_micros(100);
+
+/// What an idle turn has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// Look again; how long this wait has lasted is not worth knowing yet.
+    Spun,
+    /// Look again after this long.
+    Waited(Duration),
+    /// After this long, sleep before looking again.
+    Sleep(Duration),
+}
 
 /// One wait, from its first idle turn to its end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Wait {
     turns: u32,
     since: Option<Instant>,
+    spin: Duration,
+    sleep_after: Duration,
 }
 
 impl Wait {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { turns: 0, since: None, spin: config.spin, sleep_after: config.sleep_after }
+    }
+
     /// Something moved: the next idle turn begins a new wait.
     #[inline]
     pub(crate) fn moved(&mut self) {
-        *self = Self::default();
+        self.turns = 0;
+        self.since = None;
     }
 
-    /// One idle turn. Returns how long this wait has lasted, once that is worth knowing.
+    /// One idle turn.
     #[inline]
-    pub(crate) fn idle(&mut self) -> Option<Duration> {
+    pub(crate) fn idle(&mut self) -> Idle {
         self.turns = self.turns.wrapping_add(1);
         if self.turns < SPINS_WITHOUT_CLOCK {
             std::hint::spin_loop();
-            return None;
+            return Idle::Spun;
         }
-        Some(self.idle_by_the_clock())
+        self.idle_by_the_clock()
     }
 
     #[cold]
-    fn idle_by_the_clock(&mut self) -> Duration {
+    fn idle_by_the_clock(&mut self) -> Idle {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
-        if waited < SPIN {
-            std::hint::spin_loop();
-        } else if waited < YIELD {
-            std::thread::yield_now();
-        } else {
-            std::thread::sleep(NAP);
+        if waited >= self.sleep_after {
+            return Idle::Sleep(waited);
         }
-        waited
+        if waited < self.spin {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+        Idle::Waited(waited)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_spins_then_sleeps_and_begins_anew_when_something_moved() {
+        let config = Config { sleep_after: Duration::ZERO, ..Config::new(0, 2) };
+        let mut wait = Wait::new(&config);
+        let spins = |wait: &mut Wait| (0..10_000).take_while(|_| wait.idle() == Idle::Spun).count() as u32;
+        assert_eq!(spins(&mut wait), SPINS_WITHOUT_CLOCK - 1);
+        assert!(matches!(wait.idle(), Idle::Sleep(_)));
+        wait.moved();
+        assert_eq!(spins(&mut wait), SPINS_WITHOUT_CLOCK - 1);
+        let mut patient = Wait::new(&Config { sleep_after: Duration::from_secs(3600), ..config });
+        assert_eq!(spins(&mut patient), SPINS_WITHOUT_CLOCK - 1);
+        assert!(matches!(patient.idle(), Idle::Waited(_)));
     }
 }

@@ -10,7 +10,10 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use half::bf16;
-use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, ReduceOp, Request, TransportChoice};
+use halo_ccl::{
+    Algorithm, Communicator, Config, DType, Error, FabricError, Input, PlanTable, ReduceOp, Request, Rule,
+    TransportChoice,
+};
 
 fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {
     let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -370,5 +373,57 @@ fn a_group_packs_small_reductions_and_runs_sends_and_receives_at_once() {
         assert!(matches!(refused, Err(Error::BadRank { given: 7, .. })), "{refused:?}");
         assert_eq!(a, [3.0; 3]);
         communicator.barrier().unwrap();
+    });
+}
+
+#[test]
+fn every_algorithm_gives_the_same_bits() {
+    for world in [2, 3, 4] {
+        run(&configs(world, TransportChoice::Shm), |mut communicator| {
+            let rank = communicator.rank();
+            for count in [0, 1, 100, 9_999, 100_000] {
+                let input =
+                    (0..count).map(|at| bf16::from_f32((at * (rank + 3)) as f32 / 11.0)).collect::<Vec<_>>();
+                let mut results = Vec::new();
+                for (algorithm, chunk) in
+                    Algorithm::ALL.into_iter().flat_map(|one| [(one, 16 * 1024), (one, 1000)])
+                {
+                    communicator.force_algorithm(algorithm, chunk);
+                    let mut output = input.clone();
+                    let out = bytemuck::cast_slice_mut(&mut output);
+                    communicator.all_reduce(Input::InPlace, out, DType::BF16, ReduceOp::Sum).unwrap();
+                    results.push(output);
+                }
+                assert!(results.iter().all(|result| result == &results[0]));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_plan_table_is_agreed_on_and_another_one_is_refused_on_every_rank() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plans.toml");
+    let rule = Rule {
+        ranks: 2,
+        transport: "shm".to_owned(),
+        up_to: None,
+        algorithm: Algorithm::Doubling,
+        chunk: None,
+    };
+    std::fs::write(&path, PlanTable::new(vec![rule]).to_text()).unwrap();
+    let mut configs = configs(2, TransportChoice::Shm);
+    configs[0].plans = Some(path.display().to_string());
+    let errors = std::thread::scope(|scope| {
+        let ranks = configs.iter().map(|config| scope.spawn(|| Communicator::connect(config).unwrap_err()));
+        ranks.collect::<Vec<_>>().into_iter().map(|rank| rank.join().unwrap().to_string()).collect::<Vec<_>>()
+    });
+    assert!(errors.iter().all(|error| error.contains("plan table")), "{errors:?}");
+    configs[1].plans = Some(path.display().to_string());
+    run(&configs, |mut communicator| {
+        let mut sum = [1f32];
+        let out = bytemuck::cast_slice_mut(&mut sum);
+        communicator.all_reduce(Input::InPlace, out, DType::F32, ReduceOp::Sum).unwrap();
+        assert_eq!(sum[0], 2.0);
     });
 }

@@ -10,7 +10,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -98,6 +98,15 @@ impl Arena {
         // SAFETY: in bounds and aligned (checked), mapped as long as `self`; every process touches these words
         // as atomics only, and a NIC writes 8 aligned bytes at once.
         unsafe { AtomicU64::from_ptr(pointer) }
+    }
+
+    /// A word of four bytes, as futexes are.
+    #[allow(clippy::cast_ptr_alignment, reason = "checked on the next line")]
+    pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
+        let pointer = self.at(offset, 4).cast::<u32>();
+        assert!(pointer.is_aligned(), "bells are 4-byte aligned");
+        // SAFETY: in bounds and aligned (checked), mapped as long as `self`; touched as an atomic alone.
+        unsafe { AtomicU32::from_ptr(pointer) }
     }
 
     /// Reads a flag or credit; what was written before its release store is visible after this.

@@ -85,6 +85,14 @@ pub struct Config {
     pub slot_bytes: usize,
     /// Slots per peer: at least 2.
     pub slots: usize,
+    /// How long a waiting rank spins before it gives its core away between looks.
+    pub spin: Duration,
+    /// How long a rank waits before it sleeps until a peer wakes it.
+    pub sleep_after: Duration,
+    /// A file with measured plans, for the layer above.
+    pub plans: Option<String>,
+    /// More that must be equal on all ranks, as (what it is, its value), from the layer above.
+    pub agreed: Vec<(&'static str, String)>,
     /// Where statistics are written as JSON; `{name}`, `{rank}` and `{pid}` are replaced.
     pub stats_file: Option<String>,
 }
@@ -106,6 +114,10 @@ impl Config {
             rdma_device: None,
             slot_bytes: DEFAULT_SLOT_BYTES,
             slots: DEFAULT_SLOTS,
+            spin: Duration::from_micros(50),
+            sleep_after: Duration::from_millis(2),
+            plans: None,
+            agreed: Vec::new(),
             stats_file: None,
         }
     }
@@ -126,6 +138,9 @@ impl Config {
         }
         config.interface = halo_env::HALO_INTERFACE.get();
         config.rdma_device = halo_env::HALO_RDMA_DEVICE.get();
+        set_seconds(&mut config.spin, halo_env::HALO_SPIN)?;
+        set_seconds(&mut config.sleep_after, halo_env::HALO_SLEEP_AFTER)?;
+        config.plans = halo_env::HALO_PLANS.get();
         config.stats_file = halo_env::HALO_STATS_FILE.get();
         config.key = Key::from_env()?;
         Ok(config)

@@ -114,7 +114,7 @@ pub enum FabricError {
     #[diagnostic(code("HALO-E0208"), help("start every rank with the same {what}"))]
     Disagreement {
         /// Which setting.
-        what: &'static str,
+        what: String,
         /// Who differs.
         rank: usize,
         /// Where that is.

@@ -1,10 +1,11 @@
 //! Where everything lies in an arena. All ranks compute the same layout from the settings they agreed on.
 //!
-//! An arena holds one mailbox for every peer, and behind them one staging area for every peer:
+//! An arena holds one mailbox for every peer, behind them one staging area for every peer, and a line for the bell:
 //!
 //! ```text
 //! mailbox of a peer    slot 0 | slot 1 | ... | credit line      written by that peer, read by the owner
 //! staging for a peer   slot 0 | slot 1 | ...                    written and sent by the owner (rdma)
+//! bell                 says that the owner sleeps               see `doorbell`
 //! slot                 payload area (slot_bytes) | trailer (64 bytes: header, flag)
 //! ```
 //!
@@ -45,6 +46,11 @@ impl Layout {
 
     /// Bytes of a whole arena.
     pub fn arena_bytes(&self) -> usize {
+        self.bell() + LINE
+    }
+
+    /// Offset of the bell line.
+    pub fn bell(&self) -> usize {
         (self.world - 1) * (self.mailbox_bytes() + self.staging_bytes())
     }
 
@@ -96,6 +102,7 @@ mod tests {
                     }
                     areas.push((layout.credit(owner, peer), LINE));
                 }
+                areas.push((layout.bell(), LINE));
                 areas.sort_unstable();
                 for pair in areas.windows(2) {
                     prop_assert_eq!(pair[0].0 + pair[0].1, pair[1].0, "areas touch and do not overlap");

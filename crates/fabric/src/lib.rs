@@ -7,6 +7,7 @@ mod arena;
 mod bootstrap;
 mod config;
 mod control;
+mod doorbell;
 mod error;
 mod fabric;
 mod host;

@@ -1,5 +1,7 @@
 //! How a message travels to one peer. The only difference between the transports is behind [`Link`].
 
+use rustix::event::PollFd;
+
 use crate::arena::Arena;
 use crate::message::Outgoing;
 use crate::rdma::RdmaLink;
@@ -55,6 +57,20 @@ pub(crate) trait Link {
 
     /// Whether everything written has left this process, so that closing loses nothing.
     fn flushed(&self) -> bool;
+
+    /// How a sleeping rank hears of this peer.
+    fn alarm(&self) -> Alarm<'_>;
+}
+
+/// What wakes a rank that sleeps.
+#[derive(Debug)]
+pub(crate) enum Alarm<'a> {
+    /// The peer rings the bell in the arena.
+    Bell,
+    /// A socket becomes ready.
+    Socket(PollFd<'a>),
+    /// Nothing: short naps must do.
+    None,
 }
 
 /// A link of any transport: static dispatch, one predictable branch.
@@ -97,5 +113,9 @@ impl Link for AnyLink {
 
     fn flushed(&self) -> bool {
         dispatch!(self, link => link.flushed())
+    }
+
+    fn alarm(&self) -> Alarm<'_> {
+        dispatch!(self, link => link.alarm())
     }
 }

@@ -9,11 +9,12 @@ use crate::arena::Arena;
 use crate::bootstrap::{self, Rendezvous, Store};
 use crate::config::Config;
 use crate::control::Control;
+use crate::doorbell;
 use crate::error::FabricError;
 use crate::fabric::Fabric;
 use crate::key::Key;
 use crate::layout::{FLAG_IN_TRAILER, Layout};
-use crate::link::{AnyLink, Link, LinkFailure, Transport};
+use crate::link::{Alarm, AnyLink, Link, LinkFailure, Transport};
 use crate::message::{Header, Message, Outgoing, SHORT_BYTES, SHORT_IN_TRAILER, Tag};
 
 /// How long a closing rank waits for its last bytes to leave.
@@ -22,6 +23,9 @@ const FLUSH_GRACE: Duration = Duration::from_secs(1);
 const LEAVING_GRACE: Duration = Duration::from_millis(500);
 /// How long a broken link waits for the control connection to say that it is the whole peer that is gone.
 const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
+
+/// One sleep where nothing can wake a rank: an idle one then takes about half a percent of a core.
+const NAP: Duration = Duration::from_millis(1);
 
 /// What is known of the link to one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +161,44 @@ impl Mesh {
         }
         self.control.close();
         result
+    }
+
+    /// Sleeps until one of `peers` does something, for about `at_most`: for a rank that has waited long.
+    pub fn sleep(&self, peers: &[usize], at_most: Duration) {
+        let (mut sockets, mut bells) = (Vec::new(), 0);
+        for peer in peers {
+            match self.peer(*peer).link.alarm() {
+                Alarm::Bell => bells += 1,
+                Alarm::Socket(socket) => sockets.push(socket),
+                Alarm::None => {}
+            }
+        }
+        if peers.is_empty() {
+            std::thread::sleep(NAP);
+        } else if bells == peers.len() {
+            let stirred = || peers.iter().any(|peer| self.has_stirred(*peer));
+            doorbell::sleep(&self.arena, self.layout.bell(), at_most, stirred);
+        } else if sockets.len() == peers.len() {
+            // What waits to leave must not sleep with us: somebody may wait for it.
+            let backlogs = self.peers.iter().flatten().filter(|peer| !peer.link.flushed());
+            sockets.extend(backlogs.filter_map(|peer| match peer.link.alarm() {
+                Alarm::Socket(socket) => Some(socket),
+                Alarm::Bell | Alarm::None => None,
+            }));
+            doorbell::sleep_on_sockets(&mut sockets, at_most);
+        } else {
+            // They wake in different ways, or in none.
+            std::thread::sleep(at_most.min(NAP));
+        }
+    }
+
+    /// Whether there is anything of this peer's that was not there when it was last looked at.
+    fn has_stirred(&self, rank: usize) -> bool {
+        let peer = self.peer(rank);
+        let number = peer.consumed + 1;
+        let trailer = self.layout.slot(self.rank, rank, number) + self.layout.slot_bytes;
+        arrived(&self.arena, trailer, number).is_some()
+            || self.arena.load(self.layout.credit(self.rank, rank)) > peer.acknowledged
     }
 
     fn peer(&self, rank: usize) -> &Peer {

@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Sendrecv(Benchmark),
     /// Nobody leaves before everybody came
     Barrier(Benchmark),
+    /// Measure every algorithm of an all-reduce and write the plan table for HALO_PLANS
+    Tune(TuneOptions),
 }
 
 impl Command {
@@ -66,7 +68,7 @@ impl Command {
             Self::AllToAll(options) => (Kind::AllToAll, options),
             Self::Sendrecv(options) => (Kind::SendRecv, options),
             Self::Barrier(options) => (Kind::Barrier, options),
-            Self::Devices(_) | Self::Key => unreachable!("handled before"),
+            Self::Devices(_) | Self::Key | Self::Tune(_) => unreachable!("handled before"),
         }
     }
 }
@@ -78,8 +80,9 @@ pub(crate) struct DeviceOptions {
     pub(crate) json: bool,
 }
 
+/// Where the ranks are, and what is between them.
 #[derive(Debug, Args)]
-pub(crate) struct Benchmark {
+pub(crate) struct Placement {
     /// Ranks to start on this machine
     #[arg(long, value_name = "N", default_value_t = 2, conflicts_with_all = ["rank", "world"])]
     pub(crate) ranks: usize,
@@ -95,6 +98,12 @@ pub(crate) struct Benchmark {
     /// auto, rdma, tcp or shm [default: HALO_TRANSPORT, else auto]
     #[arg(long, value_name = "T")]
     pub(crate) transport: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Benchmark {
+    #[command(flatten)]
+    pub(crate) placement: Placement,
     /// f32, f16, bf16, or u8 where nothing is reduced
     #[arg(long, value_name = "D", default_value = "bf16")]
     pub(crate) dtype: String,
@@ -124,21 +133,41 @@ pub(crate) struct Benchmark {
     pub(crate) json: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct TuneOptions {
+    #[command(flatten)]
+    pub(crate) placement: Placement,
+    /// Smallest size in bytes; K, M and G are binary
+    #[arg(long, value_name = "SIZE", default_value = "1K")]
+    pub(crate) min: Bytes,
+    /// Largest size in bytes; what is best there is used above it too
+    #[arg(long, value_name = "SIZE", default_value = "16M")]
+    pub(crate) max: Bytes,
+    /// Rounds in which every algorithm is measured in turn; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: u64,
+    /// The file to write, on the machine of rank 0; rules of other rank counts and transports in it are kept
+    #[arg(long, value_name = "FILE", default_value = "halo-plans.toml")]
+    pub(crate) output: PathBuf,
+}
+
 /// The names in a benchmark's options, read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Choices {
     pub(crate) dtype: DType,
     pub(crate) op: ReduceOp,
-    pub(crate) transport: Option<TransportChoice>,
 }
 
 impl Benchmark {
     /// Reads the names; an unknown one is an error with the known ones.
     pub(crate) fn choices(&self) -> Result<Choices, halo_ccl::Error> {
-        Ok(Choices {
-            dtype: self.dtype.parse()?,
-            op: self.op.parse()?,
-            transport: self.transport.as_ref().map(|name| name.parse()).transpose()?,
-        })
+        Ok(Choices { dtype: self.dtype.parse()?, op: self.op.parse()? })
+    }
+}
+
+impl Placement {
+    /// The transport, if one is asked for.
+    pub(crate) fn transport(&self) -> Result<Option<TransportChoice>, halo_ccl::Error> {
+        Ok(self.transport.as_ref().map(|name| name.parse()).transpose()?)
     }
 }

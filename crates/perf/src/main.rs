@@ -8,6 +8,7 @@ mod measure;
 mod report;
 mod sizes;
 mod spawn;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -35,12 +36,22 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
             println!("{}", String::from_utf8_lossy(key.expose()));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Tune(options) => {
+            options.placement.transport()?;
+            if options.placement.rank.is_some() {
+                tune::run_rank(options)
+            } else {
+                spawn::run_locally(&options.placement)
+            }
+        }
         command => {
             let (collective, options) = command.benchmark();
-            if options.rank.is_some() {
+            options.choices()?;
+            options.placement.transport()?;
+            if options.placement.rank.is_some() {
                 measure::run_rank(collective, options)
             } else {
-                spawn::run_locally(options)
+                spawn::run_locally(&options.placement)
             }
         }
     }

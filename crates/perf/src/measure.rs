@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use halo_ccl::{Communicator, Config, DType, Input, Kind, ReduceOp};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::args::Benchmark;
+use crate::args::{Benchmark, Placement};
 use crate::check::{Expectation, fill};
 use crate::error::Error;
 use crate::report::{Header, Report, Row};
@@ -15,12 +15,9 @@ use crate::sizes::sweep;
 /// Runs this process's rank through all sizes; rank 0 reports.
 pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Error> {
     let choices = options.choices()?;
-    let (rank, world) = (options.rank.unwrap_or(0), options.world.unwrap_or(1));
+    let config = configuration(&options.placement, kind.name())?;
+    let (rank, world) = (config.rank, config.world);
     refuse_impossible(kind, choices.dtype, world)?;
-    let mut config = Config::from_env(rank, world).map_err(halo_ccl::Error::from)?;
-    config.transport = choices.transport.unwrap_or(config.transport);
-    config.rendezvous = options.rendezvous.clone().unwrap_or(config.rendezvous);
-    config.name = format!("halo-perf:{}", kind.name());
     let sizes = sizes(kind, choices.dtype, world, options)?;
 
     let mut communicator = Communicator::connect(&config)?;
@@ -47,6 +44,16 @@ pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Erro
         }
     }
     Ok(if wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// This rank's place, from the command line and the environment.
+pub(crate) fn configuration(placement: &Placement, name: &str) -> Result<Config, Error> {
+    let (rank, world) = (placement.rank.unwrap_or(0), placement.world.unwrap_or(1));
+    let mut config = Config::from_env(rank, world).map_err(halo_ccl::Error::from)?;
+    config.transport = placement.transport()?.unwrap_or(config.transport);
+    config.rendezvous = placement.rendezvous.clone().unwrap_or(config.rendezvous);
+    config.name = format!("halo-perf:{name}");
+    Ok(config)
 }
 
 fn refuse_impossible(kind: Kind, dtype: DType, world: usize) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use halo_ccl::Key;
 
-use crate::args::Benchmark;
+use crate::args::Placement;
 use crate::error::Error;
 
 /// How long ranks may take to end by themselves after one has failed: they have an error of their own to tell.
@@ -20,8 +20,7 @@ enum Event {
 }
 
 /// Starts the ranks, waits for them, and ends them all when one fails or the user interrupts.
-pub(crate) fn run_locally(options: &Benchmark) -> Result<ExitCode, Error> {
-    options.choices()?;
+pub(crate) fn run_locally(placement: &Placement) -> Result<ExitCode, Error> {
     let rendezvous = free_port()?;
     let key = Key::generate().map_err(halo_ccl::Error::from)?;
     let (events, arrivals) = mpsc::channel();
@@ -30,8 +29,8 @@ pub(crate) fn run_locally(options: &Benchmark) -> Result<ExitCode, Error> {
     let _ = ctrlc::set_handler(move || drop(interrupt.send(Event::Interrupted)));
 
     let mut ranks = Ranks(Vec::new());
-    for rank in 0..options.ranks {
-        let child = start(rank, options.ranks, &rendezvous, &key)
+    for rank in 0..placement.ranks {
+        let child = start(rank, placement.ranks, &rendezvous, &key)
             .map_err(|error| Error::Spawn { rank, cause: error.to_string() })?;
         let pid = rustix::process::Pid::from_child(&child);
         ranks.0.push(Some(pid));

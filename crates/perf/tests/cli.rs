@@ -219,3 +219,38 @@ fn help_is_as_documented() {
     let output = halo_perf(&["--help"]).output().unwrap();
     insta::assert_snapshot!(String::from_utf8_lossy(&output.stdout));
 }
+
+#[test]
+fn tune_writes_a_table_that_every_rank_then_uses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plans.toml");
+    let path = path.to_str().unwrap();
+    for transport in ["shm", "tcp"] {
+        let arguments = [
+            "tune",
+            "--ranks",
+            "3",
+            "--transport",
+            transport,
+            "--max",
+            "128K",
+            "--rounds",
+            "1",
+            "--output",
+            path,
+        ];
+        let output = halo_perf(&arguments).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(text(&output).contains("HALO_PLANS"), "{}", text(&output));
+    }
+    let table = std::fs::read_to_string(path).unwrap();
+    for transport in ["shm", "tcp"] {
+        assert!(table.contains(&format!("transport = \"{transport}\"")), "kept beside the other: {table}");
+    }
+    let check =
+        ["all-reduce", "--ranks", "3", "--max", "256K", "--factor", "8", "--iterations", "2", "--check"];
+    let output = halo_perf(&check).env("HALO_PLANS", path).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let output = halo_perf(&check).env("HALO_PLANS", "/nowhere").output().unwrap();
+    assert!(text(&output).contains("HALO-E0309"), "{}", text(&output));
+}

@@ -181,7 +181,7 @@ class Communicator:
     def _close_quietly(self) -> None:
         # The process is ending; whoever used the communicator has been told of its failure already.
         with contextlib.suppress(Exception):
-            self.close()
+            self._native.close_if_idle()
 
     def __enter__(self) -> Communicator:
         return self

@@ -39,6 +39,7 @@ fn every_error_code_is_explained_and_every_explanation_has_its_code() {
     for room in [
         "crates",
         "ffi/src",
+        "benches/src",
         "cluster/src",
         "cluster/agent",
         "python/src",

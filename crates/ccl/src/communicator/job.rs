@@ -8,14 +8,11 @@ use crate::dtype::{DType, ReduceOp};
 use crate::error::Error;
 use crate::operation::{Kind, Operation};
 use crate::plan::{
-    Arithmetic, Exchange, Parts, PerRank, Plan, PlanError, Progress, Reduce, ReduceAndShare, Transfer,
+    Algorithm, Arithmetic, Doubling, Exchange, Parts, PerRank, Plan, PlanError, Progress, Reduce,
+    ReduceAndShare, Transfer,
 };
 use crate::request::{Input, Request};
 use crate::ticks::Ticks;
-
-/// Up to this size 3 and more ranks send everything to everybody; above, each reduces one share and passes it on. Two
-/// ranks move the same bytes either way, and one phase is shorter than two.
-const ONE_SHOT_BYTES: usize = 64 * 1024;
 
 /// One operation that has begun on this rank.
 #[derive(Debug)]
@@ -32,6 +29,7 @@ pub(super) enum AnyPlan<'a> {
     Done,
     Reduce(Reduce<'a>),
     ReduceAndShare(ReduceAndShare<'a>),
+    Doubling(Doubling<'a>),
     Transfer(Transfer<'a>),
     Exchange(Exchange<'a>),
 }
@@ -43,6 +41,7 @@ impl Plan for AnyPlan<'_> {
             Self::Done => Ok(Progress::Done),
             Self::Reduce(plan) => plan.step(fabric),
             Self::ReduceAndShare(plan) => plan.step(fabric),
+            Self::Doubling(plan) => plan.step(fabric),
             Self::Transfer(plan) => plan.step(fabric),
             Self::Exchange(plan) => plan.step(fabric),
         }
@@ -53,6 +52,7 @@ impl Plan for AnyPlan<'_> {
             Self::Done => PerRank::new(),
             Self::Reduce(plan) => plan.waiting_for(fabric),
             Self::ReduceAndShare(plan) => plan.waiting_for(fabric),
+            Self::Doubling(plan) => plan.waiting_for(fabric),
             Self::Transfer(plan) => plan.waiting_for(fabric),
             Self::Exchange(plan) => plan.waiting_for(fabric),
         }
@@ -114,17 +114,23 @@ impl Communicator {
         check::same_size(NAME, "input", input.map_or(bytes, <[u8]>::len), bytes, "as the output has")?;
         let operation = self.operation(Kind::AllReduce, dtype, Some(op), None, bytes);
         let (tag, arithmetic) = (operation.tag(), Arithmetic { dtype, op });
-        let plan = match self.world() {
-            1 => alone(input, output),
-            2 => {
+        let choice = self.choices.of(bytes);
+        let plan = match choice.algorithm {
+            _ if self.world() == 1 => alone(input, output),
+            Algorithm::OneShot => {
                 let parts = Parts::same(&(0..bytes));
-                AnyPlan::Reduce(Reduce::new(&self.mesh, tag, arithmetic, input, output, parts, 0))
+                let chunk = choice.chunk;
+                AnyPlan::Reduce(
+                    Reduce::new(&self.mesh, tag, arithmetic, input, output, parts, 0).in_chunks(chunk),
+                )
             }
-            _ if bytes <= ONE_SHOT_BYTES => {
-                let parts = Parts::same(&(0..bytes));
-                AnyPlan::Reduce(Reduce::new(&self.mesh, tag, arithmetic, input, output, parts, 0))
+            Algorithm::Doubling => {
+                let scratch = std::mem::take(&mut self.scratch);
+                AnyPlan::Doubling(Doubling::new(&self.mesh, tag, arithmetic, input, output, scratch))
             }
-            _ => AnyPlan::ReduceAndShare(ReduceAndShare::new(&self.mesh, tag, arithmetic, input, output)),
+            Algorithm::TwoShot => {
+                AnyPlan::ReduceAndShare(ReduceAndShare::new(&self.mesh, tag, arithmetic, input, output))
+            }
         };
         Ok(self.job(operation, plan))
     }

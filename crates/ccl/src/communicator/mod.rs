@@ -7,11 +7,13 @@ mod queue;
 mod run;
 mod split;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use halo_fabric::{Config, Fabric, LinkInfo, Mesh, Store};
 
 use crate::error::Error;
+use crate::plan::{Algorithm, Choices, PlanTable};
 use crate::statistics::{Counters, Statistics, StatisticsFile};
 
 pub use queue::{Queue, Ticket};
@@ -24,6 +26,8 @@ pub use queue::{Queue, Ticket};
 pub struct Communicator {
     mesh: Mesh,
     config: Config,
+    plans: PlanTable,
+    choices: Choices,
     epoch: u32,
     /// Communicators split off so far.
     splits: u32,
@@ -31,7 +35,7 @@ pub struct Communicator {
     counters: Arc<Counters>,
     statistics_file: Option<StatisticsFile>,
     links: Vec<LinkInfo>,
-    /// Where a group packs its small operations.
+    /// Where a group packs its small operations, and where inputs of other ranks are collected; kept for the next time.
     scratch: Vec<u8>,
 }
 
@@ -41,7 +45,8 @@ impl Communicator {
     /// # Errors
     /// Whatever keeps the ranks from meeting within `config.timeout`: see [`halo_fabric::FabricError`].
     pub fn connect(config: &Config) -> Result<Self, Error> {
-        Self::over(Mesh::connect(config)?, config)
+        let (config, plans) = prepared(config)?;
+        Self::over(Mesh::connect(&config)?, config, plans)
     }
 
     /// Meets the other ranks through a store that the caller serves; `config.rendezvous` is not used.
@@ -49,16 +54,20 @@ impl Communicator {
     /// # Errors
     /// As [`Communicator::connect`].
     pub fn connect_with_store(config: &Config, store: &dyn Store) -> Result<Self, Error> {
-        Self::over(Mesh::connect_with_store(config, store)?, config)
+        let (config, plans) = prepared(config)?;
+        Self::over(Mesh::connect_with_store(&config, store)?, config, plans)
     }
 
-    fn over(mesh: Mesh, config: &Config) -> Result<Self, Error> {
-        let counters = Arc::new(Counters::new(config, &mesh));
-        let statistics_file = StatisticsFile::start(config, &counters)?;
+    fn over(mesh: Mesh, config: Config, plans: PlanTable) -> Result<Self, Error> {
+        let counters = Arc::new(Counters::new(&config, &mesh));
+        let statistics_file = StatisticsFile::start(&config, &counters)?;
+        let choices = plans.choices(mesh.world(), counters.transport(), mesh.slot_bytes());
         let links = mesh.links().map(|(info, _)| info.clone()).collect();
         Ok(Self {
             mesh,
-            config: config.clone(),
+            config,
+            plans,
+            choices,
             epoch: 0,
             splits: 0,
             failed: None,
@@ -67,6 +76,13 @@ impl Communicator {
             links,
             scratch: Vec::new(),
         })
+    }
+
+    /// From now on every all-reduce uses this algorithm, in chunks of `chunk` bytes: for measuring. All ranks do this
+    /// between the same operations.
+    pub fn force_algorithm(&mut self, algorithm: Algorithm, chunk: usize) {
+        let whole_lines = (chunk / 64 * 64).clamp(64, self.mesh.slot_bytes());
+        self.choices.force(algorithm, whole_lines);
     }
 
     /// This rank.
@@ -106,4 +122,12 @@ impl Communicator {
             None => closed.map_err(Error::from).and(written),
         }
     }
+}
+
+/// The configuration with what the ranks must agree on beside the fabric's own settings.
+fn prepared(config: &Config) -> Result<(Config, PlanTable), Error> {
+    let plans = config.plans.as_deref().map(Path::new).map_or(Ok(PlanTable::default()), PlanTable::read)?;
+    let mut config = config.clone();
+    config.agreed.push(("plan table", plans.fingerprint()));
+    Ok((config, plans))
 }

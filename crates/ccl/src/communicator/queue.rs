@@ -8,7 +8,7 @@ use super::job::Job;
 use crate::error::Error;
 use crate::plan::Progress;
 use crate::request::Request;
-use crate::wait::Wait;
+use crate::wait::{Idle, Wait};
 
 /// Operations under way, done in the order in which they were started. They move on in every call of the queue, and
 /// only there: no thread works behind the caller's back. Dropping the queue completes what is left; a failure then is
@@ -72,12 +72,12 @@ impl<'b> Queue<'_, 'b> {
     /// # Errors
     /// As [`Queue::test`].
     pub fn wait(&mut self, ticket: Ticket) -> Result<(), Error> {
-        let mut wait = Wait::default();
+        let mut wait = Wait::new(&self.communicator.config);
         while ticket.0 >= self.done {
             if self.advance()? {
                 wait.moved();
-            } else {
-                wait.idle();
+            } else if let (Idle::Sleep(_), Some(job)) = (wait.idle(), self.jobs.front()) {
+                self.communicator.sleep_for(job);
             }
         }
         Ok(())

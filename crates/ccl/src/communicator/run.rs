@@ -10,10 +10,13 @@ use crate::error::Error;
 use crate::operation::Operation;
 use crate::plan::{Plan, PlanError, Progress};
 use crate::request::Request;
-use crate::wait::Wait;
+use crate::wait::{Idle, Wait};
 
 /// Idle turns are this long before a rank asks whether its peer can still answer at all.
 const ASK_AFTER: Duration = Duration::from_millis(1);
+
+/// One sleep: a failure that nobody rings for is noticed this late.
+const SLEEP: Duration = Duration::from_millis(20);
 
 impl Communicator {
     /// Does one operation; returns when this rank's part is done.
@@ -27,16 +30,19 @@ impl Communicator {
     }
 
     pub(super) fn complete(&mut self, mut job: Job<'_>) -> Result<(), Error> {
-        let mut wait = Wait::default();
+        let mut wait = Wait::new(&self.config);
         loop {
             match self.step(&mut job)? {
                 Progress::Done => return Ok(()),
                 Progress::Moved => wait.moved(),
-                Progress::Idle => {
-                    if let Some(waited) = wait.idle() {
+                Progress::Idle => match wait.idle() {
+                    Idle::Spun => {}
+                    Idle::Waited(waited) => self.be_patient(&job, waited)?,
+                    Idle::Sleep(waited) => {
                         self.be_patient(&job, waited)?;
+                        self.sleep_for(&job);
                     }
-                }
+                },
             }
         }
     }
@@ -47,6 +53,11 @@ impl Communicator {
         match job.plan.step(&mut self.mesh) {
             Ok(Progress::Done) => {
                 self.counters.record(job.operation.kind, job.operation.bytes, job.start);
+                if let AnyPlan::Doubling(_) = job.plan
+                    && let AnyPlan::Doubling(plan) = std::mem::replace(&mut job.plan, AnyPlan::Done)
+                {
+                    self.scratch = plan.into_scratch();
+                }
                 Ok(Progress::Done)
             }
             Ok(progress) => {
@@ -58,6 +69,11 @@ impl Communicator {
                 Err(self.fail(error))
             }
         }
+    }
+
+    /// Sleeps until a peer that the job waits for does something, or for a short while.
+    pub(super) fn sleep_for(&self, job: &Job<'_>) {
+        self.mesh.sleep(&job.plan.waiting_for(&self.mesh), SLEEP);
     }
 
     /// After some waiting: whether it makes sense to wait on, because nobody has left and the deadline has not passed.

@@ -53,7 +53,7 @@ impl Communicator {
             Invitation::None => Key::new(Vec::new()),
         };
         config.key = Some(secret.clone());
-        Self::over(Mesh::connect_at(&config, &secret, opened)?, &config).map(Some)
+        Self::over(Mesh::connect_at(&config, &secret, opened)?, config, self.plans.clone()).map(Some)
     }
 
     /// The ranks of this color, in their new order.

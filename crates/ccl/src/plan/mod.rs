@@ -5,9 +5,11 @@
 //! operations notice each other.
 
 mod all_reduce;
+mod doubling;
 mod exchange;
 mod parts;
 mod reduce;
+mod table;
 mod transfer;
 
 use std::ops::Range;
@@ -16,9 +18,12 @@ use halo_fabric::{Fabric, FabricError, Message, Tag};
 use smallvec::SmallVec;
 
 pub(crate) use all_reduce::ReduceAndShare;
+pub(crate) use doubling::Doubling;
 pub(crate) use exchange::Exchange;
 pub(crate) use parts::Parts;
 pub(crate) use reduce::{Arithmetic, Reduce};
+pub(crate) use table::Choices;
+pub use table::{Algorithm, PlanTable, Rule};
 pub(crate) use transfer::Transfer;
 
 /// Per-rank state that stays off the heap up to 16 ranks.

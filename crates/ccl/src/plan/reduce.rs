@@ -51,6 +51,11 @@ impl<'a> Reduce<'a> {
         Self { tag, arithmetic, rank, chunk, input, output, parts, result, sent, reduced: 0 }
     }
 
+    /// The same in smaller chunks than a slot could take: the first ones are reduced while the last ones travel.
+    pub(crate) fn in_chunks(self, bytes: usize) -> Self {
+        Self { chunk: bytes.min(self.chunk), ..self }
+    }
+
     /// The output, when the plan is done.
     pub(crate) fn into_output(self) -> &'a mut [u8] {
         self.output

@@ -79,6 +79,31 @@ proptest! {
     }
 
     #[test]
+    fn doubling_sums_in_the_fewest_messages(world in 2usize..17, elements in 0usize..300, in_place: bool, delay in 0u64..50, seed: u64) {
+        let simulation = network(world, delay, seed);
+        let inputs = inputs(world, elements);
+        let mut outputs = if in_place { inputs.clone() } else { vec![vec![0; elements * 4]; world] };
+        let bytes = elements * 4;
+        let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
+            let fabric = simulation.rank(rank);
+            let input = (!in_place).then_some(&inputs[rank][..]);
+            let plan = Doubling::new(&fabric, tag(Kind::AllReduce, bytes), SUM, input, output, Vec::new());
+            (fabric, plan)
+        }).collect();
+        run(&simulation, ranks).unwrap();
+        let expected = sum(&inputs);
+        prop_assert!(outputs.iter().all(|output| *output == expected));
+        for from in 0..world {
+            let traffic = (0..world).map(|to| simulation.traffic(from, to));
+            let (messages, sent) = traffic.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            let step = |distance: usize| (distance.min(world - distance) * bytes).div_ceil(128).max(1) as u64;
+            let steps = std::iter::successors(Some(1), |distance| Some(distance * 2)).take_while(|distance| *distance < world);
+            prop_assert_eq!(messages, steps.map(step).sum::<u64>());
+            prop_assert_eq!(sent, ((world - 1) * bytes) as u64);
+        }
+    }
+
+    #[test]
     fn reduce_scatter_then_all_gather_is_an_all_reduce(world in 2usize..17, elements in 0usize..700, delay in 0u64..50, seed: u64) {
         let simulation = network(world, delay, seed);
         let inputs = inputs(world, elements);

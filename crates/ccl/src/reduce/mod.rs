@@ -12,7 +12,7 @@ use convert::{Bf16, F16, F32, Float};
 
 /// Where one rank's input lies.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Source<'a> {
+pub enum Source<'a> {
     /// In memory of its own.
     Bytes(&'a [u8]),
     /// In the output buffer, which the result will replace.
@@ -26,7 +26,7 @@ const BLOCK: usize = 1024;
 ///
 /// # Panics
 /// If lengths differ or the type has no arithmetic; the communicator has checked both.
-pub(crate) fn reduce(dtype: DType, op: ReduceOp, sources: &[Source<'_>], output: &mut [u8]) {
+pub fn reduce(dtype: DType, op: ReduceOp, sources: &[Source<'_>], output: &mut [u8]) {
     for source in sources {
         if let Source::Bytes(bytes) = source {
             assert_eq!(bytes.len(), output.len(), "inputs and output have one length");

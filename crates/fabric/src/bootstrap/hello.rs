@@ -28,6 +28,8 @@ pub(super) struct Hello {
     pub(super) slot_bytes: usize,
     pub(super) slots: usize,
     pub(super) transport: TransportChoice,
+    /// What the layer above must have in common.
+    pub(super) agreed: Vec<(String, String)>,
     /// The RDMA port, or why there is none.
     pub(super) rdma: Result<String, String>,
     /// Tells two processes with one rank apart.
@@ -52,6 +54,7 @@ impl Hello {
             slot_bytes: config.slot_bytes,
             slots: config.slots,
             transport: config.transport,
+            agreed: config.agreed.iter().map(|(what, value)| ((*what).to_owned(), value.clone())).collect(),
             rdma: port.as_ref().map(RdmaPort::describe).map_err(Clone::clone),
             nonce: nonce()?,
         })
@@ -86,14 +89,14 @@ impl Hello {
 }
 
 fn disagreement(
-    what: &'static str,
+    what: &str,
     our_rank: usize,
     ours: (&Hello, String),
     rank: usize,
     theirs: (&Hello, String),
 ) -> FabricError {
     FabricError::Disagreement {
-        what,
+        what: what.to_owned(),
         rank,
         host: theirs.0.host.clone(),
         theirs: theirs.1,
@@ -128,9 +131,15 @@ pub(super) fn agree(our_rank: usize, hellos: &[Hello]) -> Result<(), FabricError
             ("transport", ours.transport.to_string(), theirs.transport.to_string()),
             ("communicator name", ours.name.clone(), theirs.name.clone()),
         ];
-        for (what, our_value, their_value) in settings {
+        let settings = settings.into_iter().map(|(what, ours, theirs)| (what.to_owned(), ours, theirs));
+        let above = ours.agreed.iter().map(|(what, value)| {
+            let found = theirs.agreed.iter().find(|(name, _)| name == what);
+            let their_value = found.map_or_else(|| "none".to_owned(), |(_, value)| value.clone());
+            (what.clone(), value.clone(), their_value)
+        });
+        for (what, our_value, their_value) in settings.chain(above) {
             if our_value != their_value {
-                return Err(disagreement(what, our_rank, (ours, our_value), rank, (theirs, their_value)));
+                return Err(disagreement(&what, our_rank, (ours, our_value), rank, (theirs, their_value)));
             }
         }
     }
@@ -226,6 +235,10 @@ mod tests {
         assert!(error.contains("transport") && error.contains("auto") && error.contains("tcp"), "{error}");
         b = Hello { slots: 4, ..hello(1, TransportChoice::Auto) };
         assert!(agree(1, &[a.clone(), b]).unwrap_err().to_string().contains("slots"));
+        let agreed = vec![("plan table".to_owned(), "measured".to_owned())];
+        let b = Hello { agreed, ..hello(1, TransportChoice::Auto) };
+        let error = agree(1, &[a.clone(), b]).unwrap_err().to_string();
+        assert!(error.contains("plan table") && error.contains("measured"), "{error}");
         let b = Hello { world: 3, ..hello(1, TransportChoice::Auto) };
         let error = agree_on_world(0, &a, 1, &b).unwrap_err().to_string();
         assert!(error.contains("rank 1") && error.contains('3') && error.contains('2'), "{error}");

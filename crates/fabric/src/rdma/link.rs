@@ -6,7 +6,7 @@ use halo_verbs::{MemoryRegion, QueuePair, Remote, WorkRequest};
 
 use crate::arena::Arena;
 use crate::layout::{FLAG_IN_TRAILER, LINE, Layout};
-use crate::link::{Link, LinkFailure};
+use crate::link::{Alarm, Link, LinkFailure};
 use crate::message::Outgoing;
 
 /// Completions taken per look; more are left for the next.
@@ -122,5 +122,9 @@ impl Link for RdmaLink {
         // Unsignaled requests behind the last signaled one are complete when the peer has consumed them, which is what
         // a closing rank waits for by its good-bye.
         self.completed == self.signaled
+    }
+
+    fn alarm(&self) -> Alarm<'_> {
+        Alarm::None
     }
 }

@@ -3,8 +3,9 @@
 mod exchange;
 
 use crate::arena::Arena;
+use crate::doorbell;
 use crate::layout::{FLAG_IN_TRAILER, Layout};
-use crate::link::{Link, LinkFailure};
+use crate::link::{Alarm, Link, LinkFailure};
 use crate::message::{Header, Outgoing};
 
 pub(crate) use exchange::{ShmExchange, ShmOffer};
@@ -36,11 +37,13 @@ impl Link for ShmLink {
         self.theirs.write(slot, message.long_payload());
         self.theirs.write_header(trailer, &message.header());
         self.theirs.store(trailer + FLAG_IN_TRAILER, Header::flag(message.number));
+        doorbell::ring(&self.theirs, self.layout.bell());
         Ok(())
     }
 
     fn write_credit(&mut self, _arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
         self.theirs.store(self.layout.credit(self.peer, self.rank), consumed);
+        doorbell::ring(&self.theirs, self.layout.bell());
         Ok(())
     }
 
@@ -50,5 +53,9 @@ impl Link for ShmLink {
 
     fn flushed(&self) -> bool {
         true
+    }
+
+    fn alarm(&self) -> Alarm<'_> {
+        Alarm::Bell
     }
 }

@@ -8,9 +8,12 @@ mod sender;
 use std::io;
 use std::net::TcpStream;
 
+use rustix::event::PollFd;
+
 use crate::arena::Arena;
+use crate::doorbell;
 use crate::layout::Layout;
-use crate::link::{Link, LinkFailure};
+use crate::link::{Alarm, Link, LinkFailure};
 use crate::message::Outgoing;
 
 use receiver::Receiver;
@@ -53,6 +56,10 @@ impl Link for TcpLink {
 
     fn flushed(&self) -> bool {
         self.sender.is_empty()
+    }
+
+    fn alarm(&self) -> Alarm<'_> {
+        Alarm::Socket(PollFd::new(&self.stream, doorbell::interest(!self.sender.is_empty())))
     }
 }
 

@@ -1,38 +1,37 @@
-"""The communicator that vLLM's groups use: every collective goes through `halo.Communicator`."""
+"""The communicator that vLLM's groups use: everything goes through halo's process group."""
 
 from __future__ import annotations
 
-import collections
 import os
 from typing import Any
 
 import torch
-import torch.distributed
+import torch.distributed as dist
 from torch.distributed import ProcessGroup
-from torch.distributed.distributed_c10d import _get_default_store
 from vllm.distributed.device_communicators.base_device_communicator import All2AllManagerBase, DeviceCommunicatorBase
+from vllm.distributed.parallel_state import TensorMetadata, _split_tensor_dict
 from vllm.logger import init_logger
 from vllm.utils.network_utils import get_ip
 
 from halo.communicator import Communicator
 from halo.errors import UsageError
+from halo.torch.group import HaloProcessGroup, foreign_group
+from halo.torch.tensors import on_host
 
 # Under vLLM's own name: its logging shows nothing of other loggers.
 logger = init_logger("vllm.halo")
 
-# How often each group has been made in this process: a group made again must not read its predecessor's greetings.
-_generations: collections.Counter[str] = collections.Counter()
-
 
 class HaloCommunicator(DeviceCommunicatorBase):
-    """One group of ranks. A group of one needs no communicator and gets none.
+    """One group of several ranks, over the communicator of its process group: torch.distributed's backend "halo".
 
-    Every method returns a new tensor and leaves its argument alone: vLLM calls them from custom operators, which may
-    not return what they were given.
+    What vLLM calls often goes to `halo.Communicator` directly; the rest (broadcast, send, recv) is the base class's, by
+    torch.distributed on the same process group. Methods return a new tensor and leave their argument alone: vLLM calls
+    them from custom operators, which may not return what they were given.
     """
 
-    # Tensor dictionaries (pipeline parallelism) travel by torch.distributed, as in vLLM's base class.
-    supports_tensor_dict = False
+    # vLLM's CPU platform then leaves tensor dictionaries (pipeline parallelism) to this class.
+    supports_tensor_dict = True
 
     def __init__(
         self,
@@ -51,30 +50,25 @@ class HaloCommunicator(DeviceCommunicatorBase):
                 "start vLLM without --enable-elastic-ep",
             )
         super().__init__(cpu_group, device, device_group, unique_name, use_all2all=use_all2all)
-        self.halo: Communicator | None = self._meet() if self.world_size > 1 else None
+        if not isinstance(device_group, HaloProcessGroup):
+            raise foreign_group(f"vLLM's group {unique_name}", device_group)
+        device_group.configure({"name": unique_name or "group", "address": _data_address()})
+        device_group.when_connected = self._tell_links
+        self._run = device_group.run
         if self.use_all2all:
             self.all2all_manager = self._all2all()
 
-    def _meet(self) -> Communicator:
-        name = self.unique_name or "group"
-        # Groups of one kind share their name (two tensor-parallel groups under data parallelism); their ranks differ.
-        identity = f"{name}/{'-'.join(map(str, self.ranks))}"
-        _generations[identity] += 1
-        store = torch.distributed.PrefixStore(f"halo/{identity}/{_generations[identity]}", _get_default_store())
-        communicator = Communicator.from_store(
-            store, self.rank_in_group, self.world_size, name=name, address=_data_address()
-        )
+    def _tell_links(self, communicator: Communicator) -> None:
         for link in communicator.links:
             logger.info(
                 "halo: group %s rank %d reaches rank %d on %s by %s (%s)",
-                name,
-                self.rank_in_group,
+                communicator.name,
+                communicator.rank,
                 link.peer,
                 link.host,
                 link.transport,
                 link.reason,
             )
-        return communicator
 
     def _all2all(self) -> All2AllManagerBase:
         """Expert parallelism by all-gather and reduce-scatter: the one way that needs nothing but collectives."""
@@ -89,17 +83,13 @@ class HaloCommunicator(DeviceCommunicatorBase):
         return AgRsAll2AllManager(self.cpu_group)
 
     def all_reduce(self, input_: torch.Tensor) -> torch.Tensor:
-        if self.halo is None:
-            return input_
-        source = _on_host(input_)
-        return self._on_device(self.halo.all_reduce(source, out=torch.empty_like(source)))
+        source = on_host(input_)
+        return self._on_device(self._run(lambda halo: halo.all_reduce(source, out=torch.empty_like(source))))
 
     def all_gather(self, input_: torch.Tensor, dim: int = -1) -> torch.Tensor:
-        if self.halo is None:
-            return input_
-        source = _on_host(input_)
-        blocks = self.halo.all_gather(source, out=source.new_empty((self.world_size, *source.shape)))
-        return self._on_device(_side_by_side(blocks, dim))
+        source = on_host(input_)
+        into = source.new_empty((self.world_size, *source.shape))
+        return self._on_device(_side_by_side(self._run(lambda halo: halo.all_gather(source, out=into)), dim))
 
     def all_gatherv(
         self, input_: torch.Tensor | list[torch.Tensor], dim: int = 0, sizes: list[int] | None = None
@@ -107,7 +97,7 @@ class HaloCommunicator(DeviceCommunicatorBase):
         """Ranks may have different lengths along ``dim``: ``sizes``. They travel padded to the longest."""
         if isinstance(input_, list):
             return [self.all_gatherv(tensor, dim, sizes) for tensor in input_]
-        if self.halo is None or sizes is None or len(set(sizes)) == 1:
+        if sizes is None or len(set(sizes)) == 1:
             return self.all_gather(input_, dim)
         source = input_.movedim(dim, 0)
         padded = source.new_zeros((max(sizes), *source.shape[1:]))
@@ -116,14 +106,12 @@ class HaloCommunicator(DeviceCommunicatorBase):
         return torch.cat([block[:size] for block, size in zip(blocks, sizes, strict=True)]).movedim(0, dim)
 
     def gather(self, input_: torch.Tensor, dst: int = 0, dim: int = -1) -> torch.Tensor | None:
-        if self.halo is None:
-            return input_
-        source = _on_host(input_)
+        source = on_host(input_)
         if self.rank_in_group != dst:
-            self.halo.gather(source, root=dst)
+            self._run(lambda halo: halo.gather(source, root=dst))
             return None
-        blocks = self.halo.gather(source, out=source.new_empty((self.world_size, *source.shape)), root=dst)
-        return self._on_device(_side_by_side(blocks, dim))
+        into = source.new_empty((self.world_size, *source.shape))
+        return self._on_device(_side_by_side(self._run(lambda halo: halo.gather(source, out=into, root=dst)), dim))
 
     def reduce_scatter(self, input_: torch.Tensor, dim: int = -1) -> torch.Tensor:
         length = input_.shape[dim]
@@ -137,39 +125,38 @@ class HaloCommunicator(DeviceCommunicatorBase):
 
     def reduce_scatterv(self, input_: torch.Tensor, dim: int = -1, sizes: list[int] | None = None) -> torch.Tensor:
         """This rank's ``sizes[rank]`` rows along ``dim`` of the sum; without ``sizes``, an equal share."""
-        if self.halo is None:
-            return input_
         if sizes is None:
             return self.reduce_scatter(input_, dim)
-        source = _on_host(input_.movedim(dim, 0))
+        source = on_host(input_.movedim(dim, 0))
         longest = max(sizes)
         if len(set(sizes)) > 1:
             padded = source.new_zeros((self.world_size, longest, *source.shape[1:]))
             for rank, block in enumerate(source.split(sizes)):
                 padded[rank, : sizes[rank]] = block
             source = padded
-        block = self.halo.reduce_scatter(source, out=source.new_empty((longest, *input_.movedim(dim, 0).shape[1:])))
+        into = source.new_empty((longest, *input_.movedim(dim, 0).shape[1:]))
+        block = self._run(lambda halo: halo.reduce_scatter(source, out=into))
         return self._on_device(block[: sizes[self.rank_in_group]].movedim(0, dim).contiguous())
 
-    def broadcast(self, tensor: torch.Tensor, src: int = 0) -> torch.Tensor:
-        """In place, as vLLM's own."""
-        if self.halo is None:
-            return tensor
-        staged = _on_host(tensor)
-        self.halo.broadcast(staged, root=src)
-        if self.rank_in_group != src and staged.data_ptr() != tensor.data_ptr():
-            tensor.copy_(staged)
-        return tensor
+    # Pipeline parallelism on CPUs: what a stage hands to the next. `dst` and `src` are ranks in the group.
 
-    def send(self, tensor: torch.Tensor, dst: int | None = None) -> None:
-        if self.halo is not None:
-            self.halo.send(_on_host(tensor), (self.rank_in_group + 1) % self.world_size if dst is None else dst)
+    def send_tensor_dict(self, tensor_dict: dict[str, torch.Tensor | Any], dst: int) -> None:
+        metadata, tensors = _split_tensor_dict(tensor_dict)
+        dist.send_object_list([metadata], self.ranks[dst], group=self.device_group)
+        works = [dist.isend(tensor, self.ranks[dst], group=self.device_group) for tensor in tensors]
+        for work in works:
+            work.wait()
 
-    def recv(self, size: torch.Size, dtype: torch.dtype, src: int | None = None) -> torch.Tensor:
-        tensor = torch.empty(size, dtype=dtype, device="cpu")
-        if self.halo is not None:
-            self.halo.recv(tensor, (self.rank_in_group - 1) % self.world_size if src is None else src)
-        return self._on_device(tensor)
+    def recv_tensor_dict(self, src: int) -> dict[str, torch.Tensor | Any]:
+        told: list[Any] = [None]
+        dist.recv_object_list(told, self.ranks[src], group=self.device_group)
+        received = {}
+        for key, value in told[0]:
+            if isinstance(value, TensorMetadata):
+                value = torch.empty(value.size, dtype=value.dtype, device=value.device)
+                dist.recv(value, self.ranks[src], group=self.device_group)
+            received[key] = value
+        return received
 
     # Expert parallelism: the manager calls this class's collectives.
 
@@ -186,11 +173,6 @@ class HaloCommunicator(DeviceCommunicatorBase):
         assert self.all2all_manager is not None, "vLLM asks for expert parallelism of a group made without it"
         return self.all2all_manager
 
-    def destroy(self) -> None:
-        if self.halo is not None:
-            self.halo.close()
-            self.halo = None
-
     def _on_device(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.device)
 
@@ -205,11 +187,6 @@ def _data_address() -> str | None:
     address = get_ip()
     # vLLM's word for a machine without a route; what halo then chooses by itself serves one host.
     return None if address == "0.0.0.0" else address
-
-
-def _on_host(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself where halo can use it, else a contiguous copy in host memory."""
-    return tensor.detach().to("cpu").contiguous()
 
 
 def _side_by_side(blocks: torch.Tensor, dim: int) -> torch.Tensor:

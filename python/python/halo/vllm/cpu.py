@@ -6,6 +6,11 @@ from typing import ClassVar
 
 from vllm.platforms.cpu import CpuPlatform
 
+from halo._registration import register
+
+# Without it vLLM would fall back to gloo. PyTorch has called it already unless that is switched off.
+register()
+
 
 class HaloCpuPlatform(CpuPlatform):
     """vLLM's CPU platform with halo's communicator.
@@ -14,6 +19,8 @@ class HaloCpuPlatform(CpuPlatform):
     ``--num-gpus 1`` for each worker they may run, and workers are placed by that.
     """
 
+    # torch.distributed's backend for the groups of devices.
+    dist_backend: str = "halo"
     ray_device_key: str = "GPU"
     ray_noset_device_env_vars: ClassVar[list[str]] = []
 

@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING
 
 from vllm.platforms.rocm import RocmPlatform
 
+from halo._registration import register
 from halo.vllm.graphs import refuse_graphs
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
+# Without it vLLM would fall back to gloo. PyTorch has called it already unless that is switched off.
+register()
+
 
 class HaloRocmPlatform(RocmPlatform):
     """vLLM's ROCm platform with halo's communicator."""
+
+    # torch.distributed's backend for the groups of devices.
+    dist_backend: str = "halo"
 
     @classmethod
     def get_device_communicator_cls(cls) -> str:

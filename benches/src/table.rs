@@ -1,0 +1,110 @@
+//! The tables: every size of every peer, and every target.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::kernel::{Kernel, LARGE_TARGET};
+use crate::peers::{Peer, Place};
+use crate::results::{Quantile, Results};
+use crate::setup::{self, Setup};
+use crate::targets::{TARGETS, Verdict, size};
+
+/// Median times of all peers at one place, and halo's ratio to each.
+pub fn times(results: &Results, place: Place, peers: &[Peer], quantile: Quantile) -> Table {
+    let measured = |peer: &&Peer| results.dtype(place, **peer).is_some();
+    let peers: Vec<Peer> = peers.iter().filter(measured).copied().collect();
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    let head = peers.iter().map(|peer| format!("{peer} ({})", results.dtype(place, *peer).unwrap_or("?")));
+    let others = || peers.iter().filter(|peer| **peer != Peer::Halo);
+    table.set_header(
+        std::iter::once(place.name().to_owned())
+            .chain(head)
+            .chain(others().map(|peer| format!("halo / {peer}"))),
+    );
+    for bytes in results.sizes(place) {
+        let time = |peer: &Peer| match results.time(place, *peer, bytes, quantile) {
+            Some(time) => format!("{time:.2}"),
+            None => "-".to_owned(),
+        };
+        let ratio = |peer: &Peer| match results.ratio(place, *peer, bytes, quantile) {
+            Some(ratio) => format!("{ratio:.2}"),
+            None => "-".to_owned(),
+        };
+        table.add_row(std::iter::once(size(bytes)).chain(peers.iter().map(time)).chain(others().map(ratio)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+/// Every target that was measured, with its ratio.
+pub fn targets(verdicts: &[Verdict]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header(["where, size", "halo", "peer", "ratio", "target", "met"]);
+    for verdict in verdicts {
+        let met = if verdict.met { "yes" } else { "NO" };
+        table.add_row([
+            verdict.what.clone(),
+            verdict.ours.clone(),
+            verdict.theirs.clone(),
+            format!("{:.2}", verdict.ratio),
+            verdict.target.clone(),
+            met.to_owned(),
+        ]);
+    }
+    table
+}
+
+/// The targets of the two-rank sums.
+pub fn verdicts(results: &Results) -> Vec<Verdict> {
+    TARGETS.iter().filter_map(|target| target.verdict(results)).collect()
+}
+
+/// The targets of the reduction and of setting up.
+pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    if let Some(target) = kernel.small_target() {
+        verdicts.push(Verdict {
+            what: format!("reduction, 4 x 20 KiB bf16, {}", kernel.vectors),
+            ours: format!("{:.2} us", kernel.four_small_us),
+            theirs: "-".to_owned(),
+            ratio: kernel.four_small_us / target,
+            target: format!("<= {target:.1} us"),
+            met: kernel.four_small_us <= target,
+        });
+    }
+    verdicts.push(Verdict {
+        what: format!("reduction, 2 x 16 MiB bf16, {}", kernel.vectors),
+        ours: "-".to_owned(),
+        theirs: "f32 addition of the same bytes".to_owned(),
+        ratio: kernel.two_large_ratio,
+        target: format!("bandwidth >= {LARGE_TARGET} x"),
+        met: kernel.two_large_ratio >= LARGE_TARGET,
+    });
+    let limit = setup::TARGET.as_secs_f64();
+    verdicts.push(Verdict {
+        what: format!("set-up, {} ranks on one machine", setup.ranks),
+        ours: format!("{:.2} s, {} KiB per peer", setup.seconds, setup.bytes_per_peer >> 10),
+        theirs: "-".to_owned(),
+        ratio: setup.seconds / limit,
+        target: format!("ready in {limit:.0} s"),
+        met: setup.seconds <= limit,
+    });
+    verdicts
+}
+
+/// Whether any operation of halo allocated; `None` where halo was not measured.
+pub fn hot_path_verdict(results: &Results) -> Option<Verdict> {
+    let halo = results.samples.iter().filter(|sample| sample.peer == Peer::Halo);
+    let allocations = halo.filter_map(|sample| sample.line.allocations).reduce(|a, b| a + b)?;
+    Some(Verdict {
+        what: "hot path, every size of every round".to_owned(),
+        ours: format!("{allocations} allocations"),
+        theirs: "-".to_owned(),
+        ratio: allocations as f64,
+        target: "0 allocations".to_owned(),
+        met: allocations == 0,
+    })
+}

@@ -1,0 +1,168 @@
+//! What halo is to reach, against whom.
+
+use crate::peers::{Peer, Place};
+use crate::results::{Quantile, Results, bus_bandwidth};
+
+/// A bound on a ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bound {
+    /// halo's time by the peer's is at most this.
+    TimeAtMost(f64),
+    /// halo's bus bandwidth by the best of the peers' is at least this.
+    BandwidthAtLeast(f64),
+}
+
+/// One target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Where.
+    pub place: Place,
+    /// At which size.
+    pub bytes: usize,
+    /// Over which quantile.
+    pub quantile: Quantile,
+    /// Against the better of these.
+    pub against: &'static [Peer],
+    /// How far.
+    pub bound: Bound,
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+const fn target(
+    place: Place,
+    bytes: usize,
+    quantile: Quantile,
+    against: &'static [Peer],
+    bound: Bound,
+) -> Target {
+    Target { place, bytes, quantile, against, bound }
+}
+
+/// Every target of a two-rank sum.
+pub const TARGETS: &[Target] = {
+    use Bound::{BandwidthAtLeast, TimeAtMost};
+    use Peer::{Gloo, IbWriteBw, IbWriteLat, OpenMpi};
+    use Place::{OneMachine, Shm, Tcp, TwoMachines};
+    use Quantile::{P10, P50};
+    &[
+        target(Shm, 8, P50, &[OpenMpi], TimeAtMost(1.0)),
+        target(Shm, 8 * KIB, P50, &[OpenMpi], TimeAtMost(0.4)),
+        target(Shm, 64 * KIB, P50, &[OpenMpi], TimeAtMost(0.5)),
+        target(Shm, 64 * MIB, P50, &[OpenMpi], BandwidthAtLeast(1.5)),
+        target(Tcp, 8 * KIB, P50, &[OpenMpi], TimeAtMost(0.8)),
+        target(Tcp, 8 * KIB, P50, &[Gloo], TimeAtMost(0.1)),
+        target(Tcp, 64 * MIB, P50, &[OpenMpi, Gloo], BandwidthAtLeast(1.3)),
+        target(OneMachine, 8, P10, &[IbWriteLat], TimeAtMost(1.3)),
+        target(OneMachine, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
+        target(OneMachine, 16 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
+        target(OneMachine, 48 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
+        target(TwoMachines, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
+        // ib_write_bw tells an average, which the median is nearer to.
+        target(TwoMachines, 4 * MIB, P50, &[IbWriteBw], BandwidthAtLeast(0.85)),
+        target(TwoMachines, 8 * KIB, P10, &[OpenMpi], TimeAtMost(0.6)),
+    ]
+};
+
+/// A target beside what was measured.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Verdict {
+    /// Where, at which size.
+    pub what: String,
+    /// halo's figure.
+    pub ours: String,
+    /// The peer's.
+    pub theirs: String,
+    /// The ratio that the bound is about.
+    pub ratio: f64,
+    /// The bound, in words.
+    pub target: String,
+    /// Whether it is kept.
+    pub met: bool,
+}
+
+impl Target {
+    /// The verdict, if both sides were measured.
+    pub fn verdict(&self, results: &Results) -> Option<Verdict> {
+        // The better peer is the one that halo compares worst with.
+        let compared = self.against.iter().filter_map(|peer| {
+            results.ratio(self.place, *peer, self.bytes, self.quantile).map(|ratio| (*peer, ratio))
+        });
+        let (peer, time_ratio) = compared.max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let figure = |who: Peer| {
+            let time = results.time(self.place, who, self.bytes, self.quantile)?;
+            Some(match self.bound {
+                Bound::TimeAtMost(_) => format!("{time:.2} us"),
+                Bound::BandwidthAtLeast(_) => format!("{:.3} GB/s", bus_bandwidth(self.bytes, time)),
+            })
+        };
+        let (ratio, met, target) = match self.bound {
+            Bound::TimeAtMost(bound) => {
+                (time_ratio, time_ratio <= bound, format!("time <= {bound:.2} x {peer}"))
+            }
+            Bound::BandwidthAtLeast(bound) => {
+                let ratio = 1.0 / time_ratio;
+                (ratio, ratio >= bound, format!("bandwidth >= {bound:.2} x {peer}"))
+            }
+        };
+        Some(Verdict {
+            what: format!("{}, {}", self.place, size(self.bytes)),
+            ours: figure(Peer::Halo)?,
+            theirs: format!("{} ({peer})", figure(peer)?),
+            ratio,
+            target,
+            met,
+        })
+    }
+}
+
+/// A size as people write it.
+pub fn size(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
+        bytes if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
+        bytes => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::Line;
+
+    fn results(times: &[(Peer, f64)], bytes: usize) -> Results {
+        let mut results = Results::default();
+        for (peer, p50_us) in times {
+            let line =
+                Line { bytes, dtype: "bf16".to_owned(), p10_us: *p50_us, p50_us: *p50_us, allocations: None };
+            results.add(Place::Tcp, *peer, 0, vec![line]);
+        }
+        results
+    }
+
+    #[test]
+    fn bandwidth_is_held_against_the_better_peer() {
+        let target = target(
+            Place::Tcp,
+            100,
+            Quantile::P50,
+            &[Peer::OpenMpi, Peer::Gloo],
+            Bound::BandwidthAtLeast(1.3),
+        );
+        let verdict = target
+            .verdict(&results(&[(Peer::Halo, 10.0), (Peer::OpenMpi, 20.0), (Peer::Gloo, 12.0)], 100))
+            .unwrap();
+        assert!((verdict.ratio - 1.2).abs() < 1e-9 && !verdict.met, "{verdict:?}");
+        assert!(verdict.theirs.contains("Gloo") && verdict.target.contains("1.30 x Gloo"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_time_is_held_against_its_bound_and_what_was_not_measured_has_no_verdict() {
+        let target = target(Place::Tcp, 100, Quantile::P50, &[Peer::OpenMpi], Bound::TimeAtMost(0.5));
+        let verdict = target.verdict(&results(&[(Peer::Halo, 10.0), (Peer::OpenMpi, 20.0)], 100)).unwrap();
+        assert!((verdict.ratio - 0.5).abs() < 1e-9 && verdict.met);
+        assert_eq!(verdict.ours, "10.00 us");
+        assert_eq!(target.verdict(&results(&[(Peer::Halo, 10.0)], 100)), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! `halo-perf tune`: every algorithm of an all-reduce at every size, in turn, and the table of the fastest.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use comfy_table::{Table, presets};
+use halo_ccl::{Algorithm, Communicator, DType, Input, PlanTable, ReduceOp, Rule};
+
+use crate::args::TuneOptions;
+use crate::error::Error;
+use crate::measure::configuration;
+use crate::sizes::sweep;
+
+/// Another algorithm must be this much faster than the one of the size below: less is noise, and would only make the
+/// table longer.
+const GAIN: f64 = 0.97;
+/// Above this size gathering all inputs moves too much to be worth a measurement.
+const DOUBLING_BYTES: usize = 256 * 1024;
+/// Chunks worth trying where one message carries several.
+const CHUNKS: [usize; 4] = [16 * 1024, 32 * 1024, 64 * 1024, 128 * 1024];
+/// Time spent on one candidate, one size and one round, about.
+const ROUND_SECONDS: f64 = 0.02;
+
+/// A way to do it.
+type Candidate = (Algorithm, usize);
+
+/// Measures on this rank; rank 0 prints and writes.
+pub(crate) fn run_rank(options: &TuneOptions) -> Result<ExitCode, Error> {
+    let config = configuration(&options.placement, "tune")?;
+    let (rank, world) = (config.rank, config.world);
+    if world < 2 {
+        let given = format!("{world} rank");
+        return Err(Error::Unmeasurable {
+            collective: "all_reduce",
+            given,
+            remedy: "a plan needs two ranks or more",
+        });
+    }
+    let sizes = sweep(options.min.0, options.max.0, 2, DType::BF16.size());
+    if sizes.is_empty() {
+        return Err(Error::NoSizes { min: options.min.0, max: options.max.0 });
+    }
+    let slot_bytes = config.slot_bytes;
+    let mut communicator = Communicator::connect(&config)?;
+    let transport = transport_of(&communicator);
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["bytes", "algorithm", "chunk", "us", "built-in us"]);
+    let mut best: Vec<(usize, Candidate)> = Vec::new();
+    for size in sizes {
+        let candidates = candidates(world, size, slot_bytes);
+        let times = measure(&mut communicator, size, &candidates, options.rounds)?;
+        let (chosen, time) = choose(&candidates, &times, best.last().map(|(_, candidate)| *candidate));
+        table.add_row([
+            size.to_string(),
+            chosen.0.to_string(),
+            chosen.1.to_string(),
+            format!("{time:.2}"),
+            format!("{:.2}", times[built_in(&candidates, world, size)]),
+        ]);
+        best.push((size, chosen));
+    }
+    communicator.close()?;
+    if rank == 0 {
+        println!("{table}\n");
+        write(options, world, transport, &best)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn transport_of(communicator: &Communicator) -> &'static str {
+    let mut names = communicator.links().iter().map(|link| link.transport.name());
+    let first = names.next().unwrap_or("local");
+    if names.all(|name| name == first) { first } else { "mixed" }
+}
+
+/// What is worth trying for a size; the first is a single message where that is possible.
+fn candidates(world: usize, size: usize, slot_bytes: usize) -> Vec<Candidate> {
+    let mut chunks: Vec<usize> =
+        CHUNKS.into_iter().filter(|chunk| *chunk < slot_bytes && *chunk < size).collect();
+    chunks.push(slot_bytes);
+    let mut candidates: Vec<_> = chunks.into_iter().map(|chunk| (Algorithm::OneShot, chunk)).collect();
+    if world > 2 {
+        candidates.push((Algorithm::TwoShot, slot_bytes));
+        if size <= DOUBLING_BYTES {
+            candidates.push((Algorithm::Doubling, slot_bytes));
+        }
+    }
+    candidates
+}
+
+/// Which candidate the built-in table stands for.
+fn built_in(candidates: &[Candidate], world: usize, size: usize) -> usize {
+    let two_shot = candidates.iter().position(|(algorithm, _)| *algorithm == Algorithm::TwoShot);
+    let one_shot = candidates.iter().rposition(|(algorithm, _)| *algorithm == Algorithm::OneShot);
+    match two_shot {
+        Some(index) if world > 2 && size > 64 * 1024 => index,
+        _ => one_shot.unwrap_or_default(),
+    }
+}
+
+/// Median microseconds of every candidate on the slowest rank; in each round every one has its turn.
+fn measure(
+    communicator: &mut Communicator,
+    size: usize,
+    candidates: &[Candidate],
+    rounds: u64,
+) -> Result<Vec<f64>, Error> {
+    let mut buffer = vec![0; size];
+    let mut samples = vec![Vec::new(); candidates.len()];
+    let mut iterations = 4;
+    for round in 0..=rounds {
+        for (index, (algorithm, chunk)) in candidates.iter().enumerate() {
+            communicator.force_algorithm(*algorithm, *chunk);
+            communicator.barrier()?;
+            let start = Instant::now();
+            for _ in 0..iterations {
+                communicator.all_reduce(Input::InPlace, &mut buffer, DType::BF16, ReduceOp::Sum)?;
+            }
+            samples[index].push(start.elapsed().as_secs_f64() * 1e6 / f64::from(iterations));
+        }
+        if round == 0 {
+            // The first round warms up and tells how many iterations fill the time; the slowest rank's word counts.
+            let mut wanted = [(ROUND_SECONDS * 1e6 / samples[0][0]).clamp(2.0, 2000.0) as f32];
+            let bytes = bytemuck::cast_slice_mut(&mut wanted);
+            communicator.all_reduce(Input::InPlace, bytes, DType::F32, ReduceOp::Min)?;
+            iterations = wanted[0] as u32;
+            samples.iter_mut().for_each(Vec::clear);
+        }
+    }
+    let mut medians: Vec<f32> = samples.iter_mut().map(|samples| median(samples) as f32).collect();
+    let bytes = bytemuck::cast_slice_mut(&mut medians);
+    communicator.all_reduce(Input::InPlace, bytes, DType::F32, ReduceOp::Max)?;
+    Ok(medians.into_iter().map(f64::from).collect())
+}
+
+fn median(samples: &mut [f64]) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+/// The fastest, unless the one of the size below is about as fast.
+fn choose(candidates: &[Candidate], times: &[f64], former: Option<Candidate>) -> (Candidate, f64) {
+    let fastest = (0..times.len()).min_by(|a, b| times[*a].total_cmp(&times[*b])).unwrap_or_default();
+    let former = former.and_then(|former| candidates.iter().position(|candidate| *candidate == former));
+    let index = former.filter(|former| times[fastest] > times[*former] * GAIN).unwrap_or(fastest);
+    (candidates[index], times[index])
+}
+
+/// The rules for these measurements, beside whatever else the file has.
+fn write(
+    options: &TuneOptions,
+    ranks: usize,
+    transport: &str,
+    best: &[(usize, Candidate)],
+) -> Result<(), Error> {
+    let path = &options.output;
+    let old = if path.exists() { PlanTable::read(path)? } else { PlanTable::new(Vec::new()) };
+    let others = old.rules().iter().filter(|rule| rule.ranks != ranks || rule.transport != transport);
+    let mut rules: Vec<Rule> = others.cloned().collect();
+    for (index, (size, (algorithm, chunk))) in best.iter().enumerate() {
+        let next = best.get(index + 1);
+        if next.is_some_and(|(_, candidate)| *candidate == (*algorithm, *chunk)) {
+            continue;
+        }
+        rules.push(Rule {
+            ranks,
+            transport: transport.to_owned(),
+            up_to: next.map(|_| *size),
+            algorithm: *algorithm,
+            chunk: Some(*chunk),
+        });
+    }
+    std::fs::write(path, PlanTable::new(rules).to_text())
+        .map_err(|error| Error::ResultFile { path: path.display().to_string(), cause: error.to_string() })?;
+    println!("wrote {}: copy it to every host and set HALO_PLANS to its path there", path.display());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gain_that_is_noise_changes_nothing() {
+        let candidates = [(Algorithm::OneShot, 64), (Algorithm::TwoShot, 64)];
+        assert_eq!(choose(&candidates, &[10.0, 9.9], None).0, candidates[1]);
+        assert_eq!(choose(&candidates, &[10.0, 9.9], Some(candidates[0])).0, candidates[0]);
+        assert_eq!(choose(&candidates, &[10.0, 9.0], Some(candidates[0])).0, candidates[1]);
+    }
+}
