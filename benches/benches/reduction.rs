@@ -7,16 +7,15 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use half::{bf16, f16};
 use halo_ccl::{DType, ReduceOp, Source, reduce};
 
-/// Values around one, so that no input is special.
+/// f32, f16 or bf16 values around one, so that no input is special.
 fn values(dtype: DType, bytes: usize, seed: usize) -> Vec<u8> {
     let value = |at: usize| 1.0 + ((at + seed) % 61) as f32 / 64.0;
-    let elements = 0..bytes / dtype.size();
-    match dtype {
-        DType::F32 => elements.flat_map(|at| value(at).to_le_bytes()).collect(),
-        DType::F16 => elements.flat_map(|at| f16::from_f32(value(at)).to_le_bytes()).collect(),
-        DType::BF16 => elements.flat_map(|at| bf16::from_f32(value(at)).to_le_bytes()).collect(),
-        DType::U8 => unreachable!("bytes are never added"),
-    }
+    let bytes_of = |value: f32| match dtype.size() {
+        4 => value.to_le_bytes().to_vec(),
+        _ if dtype == DType::F16 => f16::from_f32(value).to_le_bytes().to_vec(),
+        _ => bf16::from_f32(value).to_le_bytes().to_vec(),
+    };
+    (0..bytes / dtype.size()).flat_map(|at| bytes_of(value(at))).collect()
 }
 
 fn one(criterion: &mut Criterion, dtype: DType, inputs: usize, bytes: usize) {

@@ -28,6 +28,11 @@
 #define HALO_STORE_TAKEN 2
 
 /**
+ * The color of a rank that gets no communicator from `halo_communicator_split`.
+ */
+#define HALO_NO_COLOR UINT32_MAX
+
+/**
  * A group of ranks that run collectives together. Every rank issues the same operations in the same order, from one
  * thread at a time. Destroyed by `halo_communicator_free`.
  */
@@ -37,6 +42,15 @@ typedef struct halo_communicator halo_communicator;
  * Everything one rank brings to `halo_communicator_connect`. Destroyed by `halo_config_free`.
  */
 typedef struct halo_config halo_config;
+
+/**
+ * Operations under way, done in the order in which they were started. They move on in every call with the queue, and
+ * only there: no thread works behind the caller's back. While a queue is open, only it can use its communicator.
+ * Destroyed by `halo_queue_free`, which completes what is left.
+ *
+ * A queue is used by one thread at a time.
+ */
+typedef struct halo_queue halo_queue;
 
 /**
  * What a call answers: 0 when it did what was asked, else the digits of the error's stable code, so that
@@ -99,6 +113,46 @@ typedef uint32_t halo_dtype;
  * A reduction: one of the `HALO_OP_...` constants.
  */
 typedef uint32_t halo_op;
+
+/**
+ * A kind of operation: one of the `HALO_ALL_REDUCE` ... `HALO_BARRIER` constants.
+ */
+typedef uint32_t halo_kind;
+
+/**
+ * One operation with its buffers, for `halo_group` and `halo_queue_start`. What an operation does not have is not
+ * looked at.
+ */
+typedef struct {
+    /**
+     * Which operation.
+     */
+    halo_kind kind;
+    /**
+     * What the elements are.
+     */
+    halo_dtype dtype;
+    /**
+     * How they are combined.
+     */
+    halo_op op;
+    /**
+     * The root, or the other rank of a send or receive.
+     */
+    uint32_t peer;
+    /**
+     * Elements of one rank: what it contributes or gets.
+     */
+    size_t count;
+    /**
+     * What is read.
+     */
+    const void *input;
+    /**
+     * What is written.
+     */
+    void *output;
+} halo_request;
 
 /**
  * The call did what was asked.
@@ -181,6 +235,16 @@ typedef uint32_t halo_op;
 #define HALO_ERROR_NOT_TEXT 516
 
 /**
+ * A queue of the communicator is open, and only it can use the communicator.
+ */
+#define HALO_ERROR_QUEUE_OPEN 517
+
+/**
+ * A ticket that the queue has not given.
+ */
+#define HALO_ERROR_UNKNOWN_TICKET 518
+
+/**
  * IEEE 754 binary32.
  */
 #define HALO_DTYPE_F32 1
@@ -214,6 +278,61 @@ typedef uint32_t halo_op;
  * The smallest; NaN if any is NaN.
  */
 #define HALO_OP_MIN 3
+
+/**
+ * As `halo_all_reduce`.
+ */
+#define HALO_ALL_REDUCE 1
+
+/**
+ * As `halo_reduce`; `peer` is the root.
+ */
+#define HALO_REDUCE 2
+
+/**
+ * As `halo_all_gather`.
+ */
+#define HALO_ALL_GATHER 3
+
+/**
+ * As `halo_reduce_scatter`.
+ */
+#define HALO_REDUCE_SCATTER 4
+
+/**
+ * As `halo_broadcast`; the buffer is `output`, `peer` is the root.
+ */
+#define HALO_BROADCAST 5
+
+/**
+ * As `halo_gather`; `peer` is the root.
+ */
+#define HALO_GATHER 6
+
+/**
+ * As `halo_scatter`; `peer` is the root.
+ */
+#define HALO_SCATTER 7
+
+/**
+ * As `halo_all_to_all`.
+ */
+#define HALO_ALL_TO_ALL 8
+
+/**
+ * As `halo_send`; the data is `input`, `peer` receives it.
+ */
+#define HALO_SEND 9
+
+/**
+ * As `halo_recv`; the data goes to `output`, `peer` sends it.
+ */
+#define HALO_RECV 10
+
+/**
+ * As `halo_barrier`; nothing else is looked at.
+ */
+#define HALO_BARRIER 11
 
 #ifdef __cplusplus
 extern "C" {
@@ -365,6 +484,15 @@ halo_status halo_config_set_slots(halo_config *config,
                                   size_t slot_bytes);
 
 /**
+ * A file with a plan table that `halo-perf tune` has written; the same on every rank. Default: a built-in table.
+ *
+ * The call relies on:
+ * As `halo_config_set_name`.
+ */
+halo_status halo_config_set_plans(halo_config *config,
+                                  const char *value);
+
+/**
  * A file that is kept up to date with this rank's statistics as JSON; `{name}`, `{rank}` and `{pid}` are replaced.
  * Default: none.
  *
@@ -409,7 +537,8 @@ halo_status halo_communicator_connect_with_store(const halo_config *config,
 halo_status halo_communicator_close(halo_communicator *communicator);
 
 /**
- * Destroys a communicator, closing it first if it is open. NULL is allowed and does nothing.
+ * Destroys a communicator, closing it first if it is open; if a queue of it is open, it is closed when that is freed.
+ * NULL is allowed and does nothing.
  *
  * The call relies on:
  * `communicator` is NULL or came from a function that made it, no thread is in a call with it, and it is not used
@@ -441,6 +570,21 @@ halo_status halo_communicator_world(const halo_communicator *communicator, uint3
  * `communicator` is NULL or a communicator that was not freed; `link` is NULL or points to memory for a link.
  */
 halo_status halo_communicator_link(const halo_communicator *communicator, uint32_t peer, halo_link *link);
+
+/**
+ * Divides the ranks: those that give the same `color` form a communicator of their own, ordered by `key` and, where
+ * keys are equal, by rank. Every rank calls it; one that gives `HALO_NO_COLOR` gets NULL. Both communicators live on,
+ * independently of each other.
+ *
+ * `*part` is set on success only, and destroyed by `halo_communicator_free`.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `part` is NULL or points to memory for a pointer.
+ */
+halo_status halo_communicator_split(halo_communicator *communicator,
+                                    uint32_t color,
+                                    int64_t key,
+                                    halo_communicator **part);
 
 /**
  * What this communicator has done so far, as JSON: operations with counts, bytes and latencies, links with bytes.
@@ -477,8 +621,23 @@ halo_status halo_all_reduce(halo_communicator *communicator,
                             halo_op op);
 
 /**
+ * Rank `root`'s `output` becomes the reduction of all ranks' inputs: `count` elements each. On other ranks `output` is
+ * not used and may be NULL; on the root it may be the same pointer as `input`.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`.
+ */
+halo_status halo_reduce(halo_communicator *communicator,
+                        const void *input,
+                        void *output,
+                        size_t count,
+                        halo_dtype dtype,
+                        halo_op op,
+                        uint32_t root);
+
+/**
  * Every rank's `output` becomes all ranks' inputs in rank order: `count` elements of each, `world` times as many in
- * all.
+ * all. In place when `input` is this rank's own block of `output`.
  *
  * The call relies on:
  * As `halo_all_reduce`, with these lengths.
@@ -491,6 +650,7 @@ halo_status halo_all_gather(halo_communicator *communicator,
 
 /**
  * `output` becomes this rank's block of the reduction of all ranks' inputs: `count` elements of `world` times as many.
+ * In place when `output` is this rank's own block of `input`.
  *
  * The call relies on:
  * As `halo_all_reduce`, with these lengths.
@@ -516,7 +676,7 @@ halo_status halo_broadcast(halo_communicator *communicator,
 
 /**
  * Rank `root`'s `output` becomes all ranks' inputs in rank order: `count` elements of each, `world` times as many in
- * all. On other ranks `output` is not used and may be NULL.
+ * all. On other ranks `output` is not used and may be NULL; on the root `input` may be its own block of `output`.
  *
  * The call relies on:
  * As `halo_all_reduce`, with these lengths.
@@ -527,6 +687,33 @@ halo_status halo_gather(halo_communicator *communicator,
                         size_t count,
                         halo_dtype dtype,
                         uint32_t root);
+
+/**
+ * `output` becomes this rank's block of rank `root`'s input: `count` elements of `world` times as many. On other ranks
+ * `input` is not used and may be NULL.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`, with these lengths.
+ */
+halo_status halo_scatter(halo_communicator *communicator,
+                         const void *input,
+                         void *output,
+                         size_t count,
+                         halo_dtype dtype,
+                         uint32_t root);
+
+/**
+ * Block i of `output` becomes rank i's block for this rank: `count` elements for and from each rank, `world` times as
+ * many in both buffers.
+ *
+ * The call relies on:
+ * As `halo_all_reduce`, with these lengths.
+ */
+halo_status halo_all_to_all(halo_communicator *communicator,
+                            const void *input,
+                            void *output,
+                            size_t count,
+                            halo_dtype dtype);
 
 /**
  * Sends `count` elements to rank `to`, which calls `halo_recv` with the same count and type.
@@ -559,6 +746,68 @@ halo_status halo_recv(halo_communicator *communicator,
  * `communicator` is NULL or a communicator that was not freed.
  */
 halo_status halo_barrier(halo_communicator *communicator);
+
+/**
+ * Does `length` operations, as one where that is faster: small all-reduces of one type and reduction travel together,
+ * and sends and receives run all at once, so that their order cannot make ranks wait for each other. Every rank passes
+ * the same collectives in the same order. No operation may write what another one reads or writes. Arguments are
+ * checked before anything is done.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `requests` points to `length` requests whose buffers
+ * nobody else uses during the call.
+ */
+halo_status halo_group(halo_communicator *communicator,
+                       const halo_request *requests,
+                       size_t length);
+
+/**
+ * Opens a queue. Until it is freed, other calls with this communicator answer `HALO_ERROR_QUEUE_OPEN`.
+ *
+ * `*queue` is set on success only, and destroyed by `halo_queue_free`.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `queue` is NULL or points to memory for a pointer.
+ */
+halo_status halo_queue_new(halo_communicator *communicator,
+                           halo_queue **queue);
+
+/**
+ * Starts an operation and gives its ticket. Its buffers are lent until it is done: until then nobody reads what it
+ * writes, or writes what it reads or writes.
+ *
+ * The call relies on:
+ * `queue` is NULL or a queue that was not freed; `request` is NULL or points to a request whose buffers nobody else
+ * uses until it is done, or has failed; `ticket` is NULL or points to memory for a number.
+ */
+halo_status halo_queue_start(halo_queue *queue,
+                             const halo_request *request,
+                             uint64_t *ticket);
+
+/**
+ * Whether the operation of `ticket` is done: `*done` becomes 1 or 0. Never waits.
+ *
+ * The call relies on:
+ * `queue` is NULL or a queue that was not freed; `done` is NULL or points to memory for a number.
+ */
+halo_status halo_queue_test(halo_queue *queue, uint64_t ticket, int32_t *done);
+
+/**
+ * Returns when the operation of `ticket`, and with it every earlier one, is done.
+ *
+ * The call relies on:
+ * `queue` is NULL or a queue that was not freed.
+ */
+halo_status halo_queue_wait(halo_queue *queue, uint64_t ticket);
+
+/**
+ * Completes what is left, destroys the queue and gives the communicator back to other calls. A failure meanwhile is
+ * remembered by the communicator, whose next call answers with it. NULL is allowed and does nothing.
+ *
+ * The call relies on:
+ * `queue` is NULL or came from `halo_queue_new`, no thread is in a call with it, and it is not used again.
+ */
+void halo_queue_free(halo_queue *queue);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -22,64 +22,91 @@ pub(crate) fn size(
     })
 }
 
-/// A buffer to read.
-///
-/// # Safety
-/// Unless NULL, `pointer` points to `bytes` bytes that nobody writes during `'a`.
-pub(crate) unsafe fn input<'a>(
-    function: &'static str,
-    argument: &'static str,
-    pointer: *const c_void,
-    bytes: usize,
-) -> Result<&'a [u8], Error> {
-    if bytes == 0 {
-        return Ok(&[]);
-    }
-    if pointer.is_null() {
-        return Err(Error::Null { function, argument });
-    }
-    // SAFETY: not NULL, the caller promises the rest; `size` has kept `bytes` within isize.
-    Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), bytes) })
+/// Where a buffer lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) address: usize,
+    pub(crate) bytes: usize,
 }
 
-/// A buffer to write.
-///
-/// # Safety
-/// Unless NULL, `pointer` points to `bytes` bytes that nobody else reads or writes during `'a`.
-pub(crate) unsafe fn output<'a>(
-    function: &'static str,
-    argument: &'static str,
-    pointer: *mut c_void,
-    bytes: usize,
-) -> Result<&'a mut [u8], Error> {
-    if bytes == 0 {
-        return Ok(&mut []);
+impl Span {
+    /// No memory at all.
+    pub(crate) const NONE: Self = Self { address: 0, bytes: 0 };
+
+    fn end(self) -> usize {
+        self.address.saturating_add(self.bytes)
     }
-    if pointer.is_null() {
-        return Err(Error::Null { function, argument });
+
+    /// Refuses buffers that overlap: what one writes the other would read, or not, by chance.
+    pub(crate) fn apart(self, function: &'static str, other: Self) -> Result<(), Error> {
+        let (start, end) = (self.address.max(other.address), self.end().min(other.end()));
+        if self.bytes == 0 || other.bytes == 0 || start >= end {
+            return Ok(());
+        }
+        Err(Error::Overlap { function, bytes: end - start })
     }
-    // SAFETY: not NULL, the caller promises the rest; `size` has kept `bytes` within isize.
-    Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), bytes) })
+
+    /// The buffer to read.
+    ///
+    /// # Safety
+    /// Unless NULL, `pointer` points to this span, and nobody writes it during `'a`.
+    pub(crate) unsafe fn to_read<'a>(
+        self,
+        function: &'static str,
+        argument: &'static str,
+        pointer: *const c_void,
+    ) -> Result<&'a [u8], Error> {
+        if self.bytes == 0 {
+            return Ok(&[]);
+        }
+        if pointer.is_null() {
+            return Err(Error::Null { function, argument });
+        }
+        // SAFETY: not NULL, the caller promises the rest; `size` has kept the length within isize.
+        Ok(unsafe { std::slice::from_raw_parts(pointer.cast(), self.bytes) })
+    }
+
+    /// The buffer to write.
+    ///
+    /// # Safety
+    /// Unless NULL, `pointer` points to this span, and nobody else reads or writes it during `'a`.
+    pub(crate) unsafe fn to_write<'a>(
+        self,
+        function: &'static str,
+        argument: &'static str,
+        pointer: *mut c_void,
+    ) -> Result<&'a mut [u8], Error> {
+        if self.bytes == 0 {
+            return Ok(&mut []);
+        }
+        if pointer.is_null() {
+            return Err(Error::Null { function, argument });
+        }
+        // SAFETY: not NULL, the caller promises the rest; `size` has kept the length within isize.
+        Ok(unsafe { std::slice::from_raw_parts_mut(pointer.cast(), self.bytes) })
+    }
 }
 
-/// Refuses buffers that overlap: the result would depend on the order of copies.
-pub(crate) fn apart(
+/// Refuses operations of one group of which one writes what another reads or writes.
+pub(crate) fn all_apart(
     function: &'static str,
-    input: (*const c_void, usize),
-    output: (*mut c_void, usize),
+    spans: impl Iterator<Item = (Span, bool)>,
 ) -> Result<(), Error> {
-    let (start, end) = (
-        input.0.addr().max(output.0.addr()),
-        end(input.0.addr(), input.1).min(end(output.0.addr(), output.1)),
-    );
-    if input.1 == 0 || output.1 == 0 || start >= end {
-        return Ok(());
+    let mut spans: Vec<(Span, bool)> = spans.filter(|(span, _)| span.bytes > 0).collect();
+    spans.sort_by_key(|(span, _)| span.address);
+    // How far the buffers seen so far reach, and how far those of them that are written.
+    let (mut reach, mut written) = (0, 0);
+    for (span, writes) in spans {
+        let end = if writes { reach } else { written };
+        if span.address < end {
+            return Err(Error::Overlap { function, bytes: end.min(span.end()) - span.address });
+        }
+        reach = reach.max(span.end());
+        if writes {
+            written = written.max(span.end());
+        }
     }
-    Err(Error::Overlap { function, bytes: end - start })
-}
-
-fn end(address: usize, bytes: usize) -> usize {
-    address.saturating_add(bytes)
+    Ok(())
 }
 
 /// Text that ends with a zero byte.
@@ -120,22 +147,38 @@ pub(crate) unsafe fn result<'a, T>(
 mod tests {
     use super::*;
 
-    #[test]
-    fn buffers_overlap_when_they_share_a_byte() {
-        let at = |address: usize| std::ptr::without_provenance_mut::<c_void>(address);
-        let overlap = |a: (usize, usize), b: (usize, usize)| match apart("f", (at(a.0), a.1), (at(b.0), b.1))
-        {
+    fn span(address: usize, bytes: usize) -> Span {
+        Span { address, bytes }
+    }
+
+    fn overlap(answer: Result<(), Error>) -> usize {
+        match answer {
             Ok(()) => 0,
             Err(Error::Overlap { bytes, .. }) => bytes,
             Err(other) => panic!("{other}"),
-        };
-        assert_eq!(overlap((100, 10), (110, 10)), 0);
-        assert_eq!(overlap((110, 10), (100, 10)), 0);
-        assert_eq!(overlap((100, 10), (109, 10)), 1);
-        assert_eq!(overlap((109, 10), (100, 10)), 1);
-        assert_eq!(overlap((100, 10), (102, 3)), 3);
-        assert_eq!(overlap((100, 0), (100, 10)), 0);
-        assert_eq!(overlap((usize::MAX - 4, 10), (usize::MAX - 2, 10)), 2);
+        }
+    }
+
+    #[test]
+    fn buffers_overlap_when_they_share_a_byte() {
+        let shared = |a: Span, b: Span| overlap(a.apart("f", b));
+        assert_eq!(shared(span(100, 10), span(110, 10)), 0);
+        assert_eq!(shared(span(110, 10), span(100, 10)), 0);
+        assert_eq!(shared(span(100, 10), span(109, 10)), 1);
+        assert_eq!(shared(span(109, 10), span(100, 10)), 1);
+        assert_eq!(shared(span(100, 10), span(102, 3)), 3);
+        assert_eq!(shared(span(100, 0), span(100, 10)), 0);
+        assert_eq!(shared(span(usize::MAX - 4, 10), span(usize::MAX - 2, 10)), 2);
+    }
+
+    #[test]
+    fn in_a_group_inputs_may_overlap_and_outputs_may_not() {
+        let shared = |spans: &[(Span, bool)]| overlap(all_apart("f", spans.iter().copied()));
+        assert_eq!(shared(&[(span(100, 10), false), (span(105, 10), false), (span(120, 5), true)]), 0);
+        assert_eq!(shared(&[(span(105, 10), true), (span(100, 10), false)]), 5);
+        assert_eq!(shared(&[(span(105, 10), false), (span(100, 10), true)]), 5);
+        assert_eq!(shared(&[(span(100, 50), false), (span(110, 1), false), (span(149, 10), true)]), 1);
+        assert_eq!(shared(&[(span(100, 10), true), (span(0, 0), true), (span(100, 10), true)]), 10);
     }
 
     #[test]

@@ -1,24 +1,34 @@
 //! The communicator's life: connect, ask, close, free.
 
 use std::ffi::{CString, c_char};
-use std::sync::{Mutex, TryLockError};
+use std::sync::Arc;
 
-use halo_ccl::{Communicator as Open, FabricError};
+use halo_ccl::Communicator as Open;
 
 use crate::c_api::buffer::result;
 use crate::c_api::config::Config;
 use crate::c_api::error::Error;
+use crate::c_api::shared::Shared;
 use crate::c_api::status::{Status, boundary, text};
 use crate::c_api::store::{Callbacks, Store};
 
 /// A group of ranks that run collectives together. Every rank issues the same operations in the same order, from one
 /// thread at a time. Destroyed by `halo_communicator_free`.
 pub struct Communicator {
-    rank: usize,
-    world: usize,
+    place: Place,
     links: Vec<(usize, [CString; 3])>,
-    open: Mutex<Option<Open>>,
+    shared: Arc<Shared>,
 }
+
+/// A rank among how many: what a request's counts depend on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) rank: usize,
+    pub(crate) world: usize,
+}
+
+/// The color of a rank that gets no communicator from `halo_communicator_split`.
+pub const HALO_NO_COLOR: u32 = u32::MAX;
 
 /// What carries payloads to and from one peer. The strings belong to the communicator and live as long as it.
 #[repr(C)]
@@ -91,12 +101,13 @@ pub unsafe extern "C" fn halo_communicator_close(communicator: *mut Communicator
     const NAME: &str = "halo_communicator_close";
     boundary(NAME, || {
         // SAFETY: as this function's contract says.
-        let taken = unsafe { Communicator::at(NAME, communicator) }?.lock(NAME)?.take();
-        Ok(taken.map_or(Ok(()), Open::close)?)
+        let taken = unsafe { Communicator::at(NAME, communicator) }?.shared.close(NAME)?;
+        Ok(taken.map_or(Ok(()), |open| open.close())?)
     })
 }
 
-/// Destroys a communicator, closing it first if it is open. NULL is allowed and does nothing.
+/// Destroys a communicator, closing it first if it is open; if a queue of it is open, it is closed when that is freed.
+/// NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `communicator` is NULL or came from a function that made it, no thread is in a call with it, and it is not used
@@ -106,7 +117,7 @@ pub unsafe extern "C" fn halo_communicator_free(communicator: *mut Communicator)
     if communicator.is_null() {
         return;
     }
-    // SAFETY: made by Box::into_raw in `made`, and given back once.
+    // SAFETY: made by Box::into_raw in `made` below, and given back once.
     let owned = unsafe { Box::from_raw(communicator) };
     // A panic while closing is remembered like any other; there is nobody here to answer.
     boundary("halo_communicator_free", move || {
@@ -125,7 +136,7 @@ pub unsafe extern "C" fn halo_communicator_rank(communicator: *const Communicato
     boundary(NAME, || {
         // SAFETY: as this function's contract says.
         let (this, place) = unsafe { (Communicator::at(NAME, communicator)?, result(NAME, "rank", rank)?) };
-        place.write(this.rank as u32);
+        place.write(this.place.rank as u32);
         Ok(())
     })
 }
@@ -143,7 +154,7 @@ pub unsafe extern "C" fn halo_communicator_world(
     boundary(NAME, || {
         // SAFETY: as this function's contract says.
         let (this, place) = unsafe { (Communicator::at(NAME, communicator)?, result(NAME, "world", world)?) };
-        place.write(this.world as u32);
+        place.write(this.place.world as u32);
         Ok(())
     })
 }
@@ -166,7 +177,7 @@ pub unsafe extern "C" fn halo_communicator_link(
         let (_, [host, transport, reason]) = found.ok_or_else(|| halo_ccl::Error::BadRank {
             operation: NAME,
             given: peer as usize,
-            expected: format!("another rank of world {}", this.world),
+            expected: format!("another rank of world {}", this.place.world),
         })?;
         place.write(Link {
             peer,
@@ -174,6 +185,32 @@ pub unsafe extern "C" fn halo_communicator_link(
             transport: transport.as_ptr(),
             reason: reason.as_ptr(),
         });
+        Ok(())
+    })
+}
+
+/// Divides the ranks: those that give the same `color` form a communicator of their own, ordered by `key` and, where
+/// keys are equal, by rank. Every rank calls it; one that gives `HALO_NO_COLOR` gets NULL. Both communicators live on,
+/// independently of each other.
+///
+/// `*part` is set on success only, and destroyed by `halo_communicator_free`.
+///
+/// # Safety
+/// `communicator` is NULL or a communicator that was not freed; `part` is NULL or points to memory for a pointer.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn halo_communicator_split(
+    communicator: *mut Communicator,
+    color: u32,
+    key: i64,
+    part: *mut *mut Communicator,
+) -> Status {
+    const NAME: &str = "halo_communicator_split";
+    boundary(NAME, || {
+        // SAFETY: as this function's contract says.
+        let (this, place) = unsafe { (Communicator::at(NAME, communicator)?, result(NAME, "part", part)?) };
+        let color = (color != HALO_NO_COLOR).then_some(color);
+        let open = this.run(NAME, |open| open.split(color, key))?;
+        place.write(open.map_or(std::ptr::null_mut(), Communicator::made));
         Ok(())
     })
 }
@@ -217,8 +254,9 @@ impl Communicator {
         let links = open.links().iter().map(|link| {
             (link.peer, [text(link.host.as_str()), text(link.transport.name()), text(link.reason.as_str())])
         });
-        let (rank, world, links) = (open.rank(), open.world(), links.collect());
-        Box::into_raw(Box::new(Self { rank, world, links, open: Mutex::new(Some(open)) }))
+        let place = Place { rank: open.rank(), world: open.world() };
+        let links = links.collect();
+        Box::into_raw(Box::new(Self { place, links, shared: Arc::new(Shared::new(open)) }))
     }
 
     /// The communicator behind a pointer from C.
@@ -230,22 +268,12 @@ impl Communicator {
         unsafe { pointer.as_ref() }.ok_or(Error::Null { function, argument: "communicator" })
     }
 
-    pub(crate) fn rank(&self) -> usize {
-        self.rank
+    pub(crate) fn place(&self) -> Place {
+        self.place
     }
 
-    pub(crate) fn world(&self) -> usize {
-        self.world
-    }
-
-    /// Another thread inside is the program's error and never waited for: which operation came first would be chance.
-    fn lock(&self, function: &'static str) -> Result<std::sync::MutexGuard<'_, Option<Open>>, Error> {
-        self.open.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Error::Busy { function },
-            TryLockError::Poisoned(_) => {
-                Error::Panic { function, message: "an earlier call with this communicator did".to_owned() }
-            }
-        })
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Runs one operation of an open communicator.
@@ -254,53 +282,6 @@ impl Communicator {
         function: &'static str,
         work: impl FnOnce(&mut Open) -> Result<T, halo_ccl::Error>,
     ) -> Result<T, Error> {
-        let mut open = self.lock(function)?;
-        Ok(work(open.as_mut().ok_or(FabricError::Closed)?)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::ffi::CStr;
-
-    use super::*;
-    use crate::c_api::status::{HALO_ERROR_BUSY, HALO_ERROR_PANIC, halo_error_message};
-
-    /// A communicator of one rank needs nobody.
-    fn alone() -> *mut Communicator {
-        Communicator::made(Open::connect(&halo_ccl::Config::new(0, 1)).unwrap())
-    }
-
-    fn last_message() -> String {
-        // SAFETY: it ends with zero and is valid until the next failure of this thread.
-        unsafe { CStr::from_ptr(halo_error_message()) }.to_str().unwrap().to_owned()
-    }
-
-    #[test]
-    fn a_second_thread_is_told_so_at_once() {
-        let handle = alone();
-        // SAFETY: freed at the end only.
-        unsafe {
-            let inside = (*handle).open.lock().unwrap();
-            assert_eq!(halo_communicator_close(handle), HALO_ERROR_BUSY);
-            drop(inside);
-            assert_eq!(halo_communicator_close(handle), 0);
-            halo_communicator_free(handle);
-        }
-    }
-
-    #[test]
-    fn a_communicator_that_panicked_is_never_used_again() {
-        let handle = alone();
-        // SAFETY: freed at the end only.
-        unsafe {
-            let this = &*handle;
-            let status =
-                boundary("halo_test", || this.run("halo_test", |_| -> Result<(), _> { panic!("inside") }));
-            assert_eq!(status, HALO_ERROR_PANIC);
-            assert_eq!(halo_communicator_close(handle), HALO_ERROR_PANIC);
-            assert!(last_message().contains("an earlier call"), "{}", last_message());
-            halo_communicator_free(handle);
-        }
+        self.shared.run(function, work)
     }
 }

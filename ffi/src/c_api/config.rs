@@ -4,9 +4,9 @@ use std::ffi::{c_char, c_void};
 use std::sync::Once;
 use std::time::Duration;
 
-use halo_ccl::{Config as Settings, FabricError, Key};
+use halo_ccl::{Config as Settings, DType, FabricError, Key};
 
-use crate::c_api::buffer::{input, result, text};
+use crate::c_api::buffer::{Span, result, size, text};
 use crate::c_api::error::Error;
 use crate::c_api::status::{Status, boundary};
 
@@ -131,7 +131,9 @@ pub unsafe extern "C" fn halo_config_set_key(
     const NAME: &str = "halo_config_set_key";
     change(NAME, config, |settings| {
         // SAFETY: as this function's contract says.
-        let key = unsafe { input(NAME, "key", key, length) }?;
+        let bytes = size(NAME, "length", length, DType::U8)?;
+        // SAFETY: as this function's contract says.
+        let key = unsafe { Span { address: key.addr(), bytes }.to_read(NAME, "key", key) }?;
         settings.key = (!key.is_empty()).then(|| Key::new(key));
         Ok(())
     })
@@ -224,6 +226,22 @@ pub unsafe extern "C" fn halo_config_set_slots(
         (settings.slots, settings.slot_bytes) = (slots, slot_bytes);
         Ok(())
     })
+}
+
+/// A file with a plan table that `halo-perf tune` has written; the same on every rank. Default: a built-in table.
+///
+/// # Safety
+/// As `halo_config_set_name`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn halo_config_set_plans(config: *mut Config, value: *const c_char) -> Status {
+    const NAME: &str = "halo_config_set_plans";
+    // SAFETY: as this function's contract says.
+    unsafe {
+        change_text(NAME, config, value, |settings, given| {
+            settings.plans = Some(given);
+            Ok(())
+        })
+    }
 }
 
 /// A file that is kept up to date with this rank's statistics as JSON; `{name}`, `{rank}` and `{pid}` are replaced.

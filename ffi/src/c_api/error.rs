@@ -46,6 +46,17 @@ pub(crate) enum Error {
     )]
     Busy { function: &'static str },
 
+    #[error("{function}: a queue of this communicator is open")]
+    #[diagnostic(
+        code("HALO-E0517"),
+        help("finish and free the queue first; until then only the queue can use the communicator")
+    )]
+    QueueOpen { function: &'static str },
+
+    #[error("{function}: there is no operation {ticket}; {started} were started in this queue")]
+    #[diagnostic(code("HALO-E0518"), help("pass a ticket that halo_queue_start of the same queue has given"))]
+    UnknownTicket { function: &'static str, ticket: u64, started: u64 },
+
     #[error("{function}: {argument} would be {count} x {size} bytes, more than this process can address")]
     #[diagnostic(
         code("HALO-E0515"),

@@ -46,6 +46,10 @@ pub const HALO_ERROR_BUSY: Status = 514;
 pub const HALO_ERROR_TOO_LARGE: Status = 515;
 /// Text that is not UTF-8.
 pub const HALO_ERROR_NOT_TEXT: Status = 516;
+/// A queue of the communicator is open, and only it can use the communicator.
+pub const HALO_ERROR_QUEUE_OPEN: Status = 517;
+/// A ticket that the queue has not given.
+pub const HALO_ERROR_UNKNOWN_TICKET: Status = 518;
 
 /// The last error of a thread, as strings that C can read.
 #[derive(Default)]
@@ -203,6 +207,8 @@ mod tests {
             (HALO_ERROR_OVERLAP, Error::Overlap { function: "f", bytes: 1 }),
             (HALO_ERROR_BUSY, Error::Busy { function: "f" }),
             (HALO_ERROR_TOO_LARGE, Error::TooLarge { function: "f", argument: "a", count: 1, size: 1 }),
+            (HALO_ERROR_QUEUE_OPEN, Error::QueueOpen { function: "f" }),
+            (HALO_ERROR_UNKNOWN_TICKET, Error::UnknownTicket { function: "f", ticket: 1, started: 1 }),
             (HALO_ERROR_NOT_TEXT, Error::NotText { function: "f", argument: "a", text: host() }),
         ];
         for (status, error) in cases {

@@ -60,9 +60,9 @@ mod tests {
     #[test]
     fn constants_are_the_numbers_of_what_they_name() {
         let dtypes = [HALO_DTYPE_F32, HALO_DTYPE_F16, HALO_DTYPE_BF16, HALO_DTYPE_U8];
-        assert_eq!(dtypes.map(|number| dtype("f", number).unwrap()), DType::ALL);
+        assert_eq!(dtypes.map(|number| dtype("f", number).unwrap()).to_vec(), DType::ALL.to_vec());
         let ops = [HALO_OP_SUM, HALO_OP_MAX, HALO_OP_MIN];
-        assert_eq!(ops.map(|number| op("f", number).unwrap()), ReduceOp::ALL);
+        assert_eq!(ops.map(|number| op("f", number).unwrap()).to_vec(), ReduceOp::ALL.to_vec());
         assert!(matches!(dtype("f", 0), Err(Error::UnknownConstant { given: 0, .. })));
         assert!(matches!(op("f", u32::MAX), Err(Error::UnknownConstant { .. })));
     }

@@ -47,7 +47,7 @@ static void operations(halo_communicator *c)
     CHECK_ERROR(halo_all_reduce(c, in, out, 4, 99, sum), HALO_ERROR_UNKNOWN_CONSTANT, "no element type 99");
     CHECK_ERROR(halo_all_reduce(c, in, out, 4, f32, 99), HALO_ERROR_UNKNOWN_CONSTANT, "no reduction 99");
     CHECK_ERROR(halo_all_reduce(c, in, in + 1, 3, f32, sum), HALO_ERROR_OVERLAP, "overlap in 8 bytes");
-    CHECK_ERROR(halo_all_reduce(c, in, out, SIZE_MAX / 2, f32, sum), HALO_ERROR_TOO_LARGE, "input would be");
+    CHECK_ERROR(halo_all_reduce(c, in, out, SIZE_MAX / 2, f32, sum), HALO_ERROR_TOO_LARGE, "count would be");
     CHECK_ERROR(halo_all_gather(c, in, out, SIZE_MAX / 4, f32), HALO_ERROR_TOO_LARGE, "would be");
     CHECK_ERROR(halo_broadcast(c, out, 4, f32, 1), HALO_ERROR_BAD_RANK, "rank 1");
     CHECK_ERROR(halo_gather(c, in, out, 4, f32, UINT32_MAX), HALO_ERROR_BAD_RANK, "gather");

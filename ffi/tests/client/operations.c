@@ -60,6 +60,21 @@ int main(int argc, char **argv)
         CHECK(result[at] == value(peer, at));
     CHECK(halo_barrier(c) == HALO_OK);
 
+    CHECK(halo_reduce(c, own, rank == 1 ? result : NULL, COUNT, HALO_DTYPE_F32, HALO_OP_MIN, 1) == HALO_OK);
+    for (int at = 0; rank == 1 && at < COUNT; at++)
+        CHECK(result[at] == (value(0, at) < value(1, at) ? value(0, at) : value(1, at)));
+
+    CHECK(halo_scatter(c, rank == 0 ? both : NULL, result, COUNT, HALO_DTYPE_F32, 0) == HALO_OK);
+    CHECK(memcmp(result, own, sizeof own) == 0);
+
+    for (int at = 0; at < COUNT; at++) {
+        both[at] = value(10 + rank, at);
+        both[COUNT + at] = value(20 + rank, at);
+    }
+    CHECK(halo_all_to_all(c, both, result, COUNT, HALO_DTYPE_F32) == HALO_OK);
+    for (int at = 0; at < 2 * COUNT; at++)
+        CHECK(result[at] == value(10 + 10 * rank + (uint32_t)(at / COUNT), at % COUNT));
+
     char *json = NULL;
     CHECK(halo_communicator_statistics(c, &json) == HALO_OK);
     CHECK(strstr(json, "\"all_reduce\"") && strstr(json, "\"count\":2"));

@@ -1,0 +1,120 @@
+//! Who may use a communicator now: the calls of its own handle, or a queue.
+
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use halo_ccl::{Communicator as Open, FabricError};
+
+use crate::c_api::error::Error;
+
+enum State {
+    Open(Box<Open>),
+    /// A queue has it.
+    Lent,
+    Closed,
+}
+
+/// What a communicator's handle and its queue hold together; it is gone when both are.
+pub(crate) struct Shared(Mutex<State>);
+
+impl Shared {
+    pub(crate) fn new(open: Open) -> Self {
+        Self(Mutex::new(State::Open(Box::new(open))))
+    }
+
+    /// Runs one operation of an open communicator.
+    pub(crate) fn run<T>(
+        &self,
+        function: &'static str,
+        work: impl FnOnce(&mut Open) -> Result<T, halo_ccl::Error>,
+    ) -> Result<T, Error> {
+        match &mut *self.lock(function)? {
+            State::Open(open) => Ok(work(open)?),
+            State::Lent => Err(Error::QueueOpen { function }),
+            State::Closed => Err(FabricError::Closed.into()),
+        }
+    }
+
+    /// Takes the communicator, for good: later calls find it closed. `None` if they do already.
+    pub(crate) fn close(&self, function: &'static str) -> Result<Option<Box<Open>>, Error> {
+        self.take(function, State::Closed)
+    }
+
+    /// Takes the communicator until [`Shared::give_back`].
+    pub(crate) fn lend(&self, function: &'static str) -> Result<Box<Open>, Error> {
+        self.take(function, State::Lent)?.ok_or_else(|| FabricError::Closed.into())
+    }
+
+    /// Has the handle's own calls use the communicator again.
+    pub(crate) fn give_back(&self, open: Box<Open>) {
+        // A poisoned lock has been told to its caller; the communicator is closed with the state then.
+        if let Ok(mut state) = self.0.lock() {
+            *state = State::Open(open);
+        }
+    }
+
+    fn take(&self, function: &'static str, left: State) -> Result<Option<Box<Open>>, Error> {
+        let mut state = self.lock(function)?;
+        match std::mem::replace(&mut *state, State::Closed) {
+            State::Open(open) => {
+                *state = left;
+                Ok(Some(open))
+            }
+            State::Lent => {
+                *state = State::Lent;
+                Err(Error::QueueOpen { function })
+            }
+            State::Closed => Ok(None),
+        }
+    }
+
+    /// Another thread inside is the program's error and never waited for: which operation came first would be chance.
+    fn lock(&self, function: &'static str) -> Result<MutexGuard<'_, State>, Error> {
+        self.0.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::Busy { function },
+            TryLockError::Poisoned(_) => {
+                Error::Panic { function, message: "an earlier call with this communicator did".to_owned() }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::c_api::status::{HALO_ERROR_BUSY, HALO_ERROR_PANIC, boundary};
+
+    /// A communicator of one rank needs nobody.
+    fn alone() -> Shared {
+        Shared::new(Open::connect(&halo_ccl::Config::new(0, 1)).unwrap())
+    }
+
+    #[test]
+    fn a_second_thread_is_told_so_at_once() {
+        let shared = alone();
+        let inside = shared.0.lock().unwrap();
+        assert_eq!(boundary("f", || shared.run("f", Open::barrier)), HALO_ERROR_BUSY);
+        drop(inside);
+        shared.run("f", Open::barrier).unwrap();
+    }
+
+    #[test]
+    fn a_communicator_that_panicked_is_never_used_again() {
+        let shared = alone();
+        let panics = || shared.run("f", |_| -> Result<(), _> { panic!("inside") });
+        assert_eq!(boundary("f", panics), HALO_ERROR_PANIC);
+        let again = shared.run("f", Open::barrier).unwrap_err().to_string();
+        assert!(again.contains("an earlier call"), "{again}");
+    }
+
+    #[test]
+    fn what_is_lent_comes_back_and_what_is_closed_does_not() {
+        let shared = alone();
+        let open = shared.lend("f").unwrap();
+        assert!(matches!(shared.run("f", Open::barrier), Err(Error::QueueOpen { .. })));
+        assert!(matches!(shared.close("f"), Err(Error::QueueOpen { .. })));
+        shared.give_back(open);
+        shared.close("f").unwrap().unwrap().close().unwrap();
+        assert!(shared.close("f").unwrap().is_none());
+        assert_eq!(shared.lend("f").unwrap_err().to_string(), "the communicator is closed");
+    }
+}
