@@ -11,6 +11,7 @@ import hashlib
 import http.client
 import importlib.metadata
 import importlib.util
+import io
 import json
 import os
 import queue
@@ -24,6 +25,7 @@ import time
 
 PR_SET_CHILD_SUBREAPER = 36
 SILENCE = 15.0  # seconds without a word from the launcher after which it counts as gone
+LAST_WORDS = 0.3  # seconds that the last lines of a process may take
 MARK = "HALO_CLUSTER_LAUNCH"
 
 launch = sys.argv[1]
@@ -34,6 +36,7 @@ out_lock = threading.Lock()
 last_heard = time.monotonic()
 silent = False
 processes = {}  # name -> Popen, in the order of their start
+forwarders = {}  # name -> the thread that tells what it prints
 ranks = {}  # file name -> {"pid", "mtime"}
 folder = None
 
@@ -212,7 +215,7 @@ def start(request):
     environment[MARK] = launch
     # What a process starts by name (ray, for one) must come from the same environment as its python.
     environment["PATH"] = os.path.dirname(sys.executable) + os.pathsep + environment.get("PATH", os.defpath)
-    argv = [fill(word) for word in request["argv"]]
+    argv = [request["source"] if word == "{source}" else fill(word) for word in request["argv"]]
     if argv[0] == "{python}":
         argv[0] = sys.executable
     process = subprocess.Popen(
@@ -225,13 +228,18 @@ def start(request):
         start_new_session=True,
     )
     processes[request["process"]] = process
-    threading.Thread(target=forward, args=(request["process"], process.stdout), daemon=True).start()
+    forwarders[request["process"]] = threading.Thread(
+        target=forward, args=(request["process"], process.stdout), daemon=True
+    )
+    forwarders[request["process"]].start()
     return {"pid": process.pid}
 
 
 def forward(name, pipe):
-    for line in pipe:
-        send(event="output", process=name, line=line.decode(errors="replace").rstrip("\n"))
+    """Line by line; a progress bar ends its lines with a carriage return."""
+    for line in io.TextIOWrapper(pipe, encoding="utf-8", errors="replace", newline=""):
+        if line != "\r":
+            send(event="output", process=name, line=line.rstrip("\r\n"))
 
 
 def reap():
@@ -246,6 +254,8 @@ def reap():
         for name, process in processes.items():
             if process.pid == pid and process.returncode is None:
                 process.returncode = os.waitstatus_to_exitcode(status)
+                # What it printed is told before its end, unless a daemon of it holds the pipe open.
+                forwarders[name].join(LAST_WORDS)
                 watch_ranks()  # vLLM ends after a rank that died: the cause is told first
                 send(event="exited", process=name, status=process.returncode)
 

@@ -8,6 +8,7 @@ use crate::config::{Config, Transport};
 use crate::config_error::ConfigError;
 use crate::doctor::Check;
 use crate::launch::Request;
+use crate::models::Models;
 use crate::state::Folder;
 
 /// Serve one model on several machines: vLLM and Ray over ssh, with halo between the ranks.
@@ -24,6 +25,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Start everything, wait until the model answers, and serve until Ctrl-C.
     Launch(Launch),
+    /// Know models: list them, see whether they fit, fetch them to all nodes.
+    Models(Models),
     /// Show the nodes, the ranks, and what their collectives travel by.
     Status {
         /// As JSON, with every counter.

@@ -1,5 +1,7 @@
 //! All nodes of a launch at once: ask them, wait for them, notice what ends on them, stop them.
 
+pub mod run;
+
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -380,15 +382,20 @@ impl Cluster {
             // Whatever it answers, the next request is harder.
             let _ = self.ask(0, json!({"op": "end", "process": "vllm", "grace": grace.as_secs()}), patience);
         }
+        self.ask_to_stop(grace);
+        // An agent that went before it was told to may have left something.
+        self.sweep_all()
+    }
+
+    /// Every agent ends its processes and goes.
+    fn ask_to_stop(&mut self, grace: Duration) {
         for index in 0..self.agents.len() {
             self.send(index, &json!({"op": "stop", "id": 0, "grace": grace.as_secs()}));
         }
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + grace + Duration::from_secs(10);
         while self.agents.iter().any(Option::is_some) && Instant::now() < deadline {
             let _ = self.step(deadline, &mut |_, _| None::<()>);
         }
-        // An agent that went before it was told to may have left something.
-        self.sweep_all()
     }
 
     /// Removes what is left of this launch on one node; false if the node cannot be asked.

@@ -6,6 +6,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::config_error::ConfigError;
+use crate::models::ModelsError;
 
 /// An error of a launch, a stop or a look at one.
 #[derive(Debug, Error, Diagnostic)]
@@ -13,6 +14,10 @@ pub enum ClusterError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] ConfigError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Models(#[from] ModelsError),
 
     #[error("node {node} ({target}) cannot be reached by ssh: {cause}")]
     #[diagnostic(code("HALO-E0611"), help("try it by hand: ssh -o BatchMode=yes {target} true"))]
@@ -198,10 +203,8 @@ pub fn print(error: &ClusterError) {
     use std::error::Error as _;
     let code = error.code().map(|code| code.to_string()).unwrap_or_default();
     eprintln!("error[{code}]: {error}");
-    let mut cause = match error {
-        ClusterError::Config(inner) => inner.source(),
-        other => other.source(),
-    };
+    // A transparent error's source is that of the error inside.
+    let mut cause = error.source();
     while let Some(inner) = cause {
         eprintln!("  caused by: {inner}");
         cause = inner.source();

@@ -13,7 +13,7 @@ use crate::error::ClusterError;
 use crate::plan::{self, Facts, Secrets};
 use crate::progress::Phase;
 use crate::report;
-use crate::state::{Folder, State};
+use crate::state::{Folder, State, random_hex};
 use crate::{preflight, progress};
 
 /// How often the state on disk is renewed while ranks work.
@@ -326,13 +326,4 @@ fn keep_configuration(request: &Request, folder: &Folder) -> Result<(), ClusterE
         None => std::fs::remove_file(folder.config()).or(Ok(())),
     };
     kept.map_err(|source| folder.refuse(source))
-}
-
-fn random_hex(bytes: usize) -> Result<String, ClusterError> {
-    let mut random = vec![0; bytes];
-    getrandom::fill(&mut random).map_err(|error| ClusterError::Start {
-        program: "getrandom".to_owned(),
-        source: std::io::Error::other(error),
-    })?;
-    Ok(random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }

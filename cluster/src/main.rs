@@ -11,6 +11,7 @@ mod doctor;
 mod error;
 mod facts;
 mod launch;
+mod models;
 mod plan;
 mod preflight;
 mod progress;
@@ -78,6 +79,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 return Err(Failure::Said);
             }
         }
+        Command::Models(arguments) => models::run(&arguments)?,
         Command::Status { json } => control::status(&Folder::open()?, json),
         Command::Stop => control::stop(&Folder::open()?)?,
         Command::Logs { name } => control::logs(&Folder::open()?, name.as_deref())?,

@@ -9,6 +9,8 @@ use crate::config::Config;
 
 /// Stands for the node's interpreter, which only its agent knows by its full path.
 const PYTHON: &str = "{python}";
+/// Stands for a program's source, which goes to the node with the request.
+const SOURCE: &str = "{source}";
 
 /// One process on one node. `{python}` and `{folder}` (the launch's private folder on the node) are replaced there.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub struct Job {
     pub process: &'static str,
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
+    /// A program that is put in the place of [`SOURCE`], as it is.
+    pub source: Option<String>,
 }
 
 /// What only a node itself knows, found by the preflight.
@@ -38,7 +42,15 @@ pub struct Secrets {
 impl Job {
     /// The request that starts it.
     pub fn request(&self) -> Value {
-        json!({"op": "start", "process": self.process, "argv": self.argv, "env": self.env, "unset": ["RAY_ADDRESS"]})
+        json!({"op": "start", "process": self.process, "argv": self.argv, "env": self.env, "source": self.source,
+            "unset": ["RAY_ADDRESS"]})
+    }
+
+    /// A program of this crate, run by the node's interpreter.
+    pub fn python(node: usize, process: &'static str, source: &str, arguments: &[&str]) -> Self {
+        let mut argv = [PYTHON, "-u", "-c", SOURCE].map(str::to_owned).to_vec();
+        argv.extend(arguments.iter().map(|word| (*word).to_owned()));
+        Self { node, process, argv, env: BTreeMap::new(), source: Some(source.to_owned()) }
     }
 
     /// As a shell would take it, without secrets.
@@ -59,7 +71,7 @@ fn is_secret(name: &str) -> bool {
 /// The model of `launch --local`, made at `out`.
 pub fn tiny_model(out: &str) -> Job {
     let argv = [PYTHON, "-m", "halo.tiny_model", out].map(str::to_owned).to_vec();
-    Job { node: 0, process: "model", argv, env: BTreeMap::new() }
+    Job { node: 0, process: "model", argv, env: BTreeMap::new(), source: None }
 }
 
 /// Ray's head on node 0, a worker elsewhere.
@@ -88,7 +100,7 @@ pub fn ray(config: &Config, facts: &[Facts], secrets: &Secrets, index: usize) ->
     if index == 0 {
         argv.push("--temp-dir={folder}/ray".to_owned());
     }
-    Job { node: index, process: "ray", argv, env: environment(config, facts, secrets, index) }
+    Job { node: index, process: "ray", argv, env: environment(config, facts, secrets, index), source: None }
 }
 
 /// Bytes of Ray's object store on every node.
@@ -110,7 +122,7 @@ pub fn serve(config: &Config, facts: &[Facts], secrets: &Secrets) -> Job {
     argv.extend(config.vllm.args.iter().map(|word| word.get_ref().clone()));
     let mut env = environment(config, facts, secrets, 0);
     env.insert("RAY_ADDRESS".to_owned(), ray_address(config, facts));
-    Job { node: 0, process: "vllm", argv, env }
+    Job { node: 0, process: "vllm", argv, env, source: None }
 }
 
 fn ray_address(config: &Config, facts: &[Facts]) -> String {

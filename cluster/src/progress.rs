@@ -26,6 +26,22 @@ impl Phase {
         Self { text, started: Instant::now(), spinner }
     }
 
+    /// So many bytes of so many are done.
+    pub fn bytes(&mut self, done: u64, total: u64) {
+        self.bar(done, total, "{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} ({elapsed})");
+    }
+
+    fn bar(&mut self, done: u64, total: u64, template: &str) {
+        let Some(spinner) = &self.spinner else { return };
+        if spinner.length() != Some(total) {
+            spinner.set_length(total);
+            spinner.set_style(
+                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+            );
+        }
+        spinner.set_position(done);
+    }
+
     /// The phase is over; `detail` says what came of it.
     pub fn done(mut self, detail: &str) {
         self.clear();

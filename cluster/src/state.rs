@@ -151,6 +151,13 @@ impl Folder {
         self.logs().join("launch.log")
     }
 
+    /// What the processes of commands other than a launch print; made if it is missing.
+    pub fn visit_logs(&self) -> Result<PathBuf, ClusterError> {
+        let logs = self.path.join("visit-logs");
+        fs::create_dir_all(&logs).map_err(|source| self.refuse(source))?;
+        Ok(logs)
+    }
+
     /// The tiny model of `--local`.
     pub fn tiny_model(&self) -> PathBuf {
         self.path.join("tiny-model")
@@ -205,4 +212,14 @@ impl Folder {
     pub fn refuse(&self, source: io::Error) -> ClusterError {
         ClusterError::StateFolder { path: self.path.clone(), source }
     }
+}
+
+/// A random name or secret of that many bytes.
+pub fn random_hex(bytes: usize) -> Result<String, ClusterError> {
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).map_err(|error| ClusterError::Start {
+        program: "getrandom".to_owned(),
+        source: io::Error::other(error),
+    })?;
+    Ok(random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }

@@ -65,6 +65,11 @@ impl Rig {
         rig
     }
 
+    /// The folder of this launcher's own, seen by every host.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The model's folder.
     pub fn model(&self) -> PathBuf {
         self.folder.path().join("model")

@@ -1,0 +1,164 @@
+//! `models`: what is known of models, whether they fit, and how they come to the nodes.
+
+mod catalogue;
+mod download;
+mod error;
+mod fit;
+mod memory;
+mod show;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+pub use error::ModelsError;
+
+use self::catalogue::Catalogue;
+use self::fit::{Demand, Room};
+use crate::config::Config;
+use crate::error::ClusterError;
+use crate::state::Folder;
+
+const EXAMPLES: &str = "Examples:
+  halo-cluster models list
+  halo-cluster models fit --all --nodes 2 --memory 124
+  halo-cluster models fit qwen3.5-122b-awq8 cluster.toml --context 32768 --sequences 4
+  HF_TOKEN=... halo-cluster models download llama-3.1-8b cluster.toml --into /models";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Models {
+    /// A catalogue of your own, besides the built-in one.
+    #[arg(long, global = true, value_name = "FILE")]
+    catalogue: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the models of the catalogue.
+    List {
+        /// As JSON, with every figure.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one model: its figures, what vLLM is told, what was tried.
+    Show {
+        /// Its name in the catalogue.
+        model: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compute whether models fit: weights, cache and context against the nodes' memory.
+    Fit(Fit),
+    /// Fetch a model from the hub to the head, and from there to the other nodes over the data network.
+    Download {
+        /// A name of the catalogue, or the hub's OWNER/NAME.
+        model: String,
+        /// The configuration (docs/cluster.md).
+        config: PathBuf,
+        /// The folder of the models, the same on every node [default: the one of the configuration's model].
+        #[arg(long, value_name = "DIR")]
+        into: Option<PathBuf>,
+        /// The branch, tag or commit.
+        #[arg(long, default_value = "main")]
+        revision: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Fit {
+    /// The model, by its name in the catalogue.
+    #[arg(required_unless_present = "all")]
+    model: Option<String>,
+    /// The configuration whose nodes are asked for their memory.
+    #[arg(required_unless_present_any = ["memory", "all"])]
+    config: Option<PathBuf>,
+    /// All models of the catalogue; the first argument is then the configuration.
+    #[arg(long)]
+    all: bool,
+    /// Ask no node: so many machines with one rank each ...
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=64), requires = "memory")]
+    nodes: u64,
+    /// ... and so much memory for the GPU of each, in GiB.
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u64).range(1..=65536), conflicts_with = "config")]
+    memory: Option<u64>,
+    /// Tokens of one sequence.
+    #[arg(long, value_name = "TOKENS", default_value_t = 16_384, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    context: u64,
+    /// Sequences at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    sequences: u64,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what the command line says.
+pub fn run(models: &Models) -> Result<(), ClusterError> {
+    let catalogue = Catalogue::open(models.catalogue.as_deref())?;
+    match &models.action {
+        Action::List { json: true } => show::json(&catalogue.models),
+        Action::List { json: false } => print!("{}", show::list(&catalogue.models)),
+        Action::Show { model, json } => {
+            let model = catalogue.find(model)?;
+            if *json { show::json(model) } else { print!("{}", show::model(model)) }
+        }
+        Action::Fit(request) => request.run(&catalogue)?,
+        Action::Download { model, config, into, revision } => {
+            let config = Config::read(config)?;
+            let beside = PathBuf::from(config.model.get_ref()).parent().map(PathBuf::from);
+            let into = into.clone().or(beside).unwrap_or_else(|| PathBuf::from("/"));
+            let wanted = download::Wanted::new(&catalogue, model, revision, &into)?;
+            download::run(&config, &Folder::open()?, &wanted)?;
+            println!("{}", show::downloaded(&wanted.folder, config.nodes.len()));
+        }
+    }
+    Ok(())
+}
+
+impl Fit {
+    fn run(&self, catalogue: &Catalogue) -> Result<(), ClusterError> {
+        // With --all there is no model to name, so a lone argument is the configuration.
+        let (name, config) = match (&self.model, &self.config) {
+            (Some(config), None) if self.all => (None, Some(PathBuf::from(config))),
+            (name, config) => (name.as_deref(), config.clone()),
+        };
+        let mut utilisation = fit::UTILISATION;
+        let rooms = match (&config, self.memory) {
+            (Some(path), _) => {
+                let config = Config::read(path)?;
+                utilisation = show::utilisation(&config).unwrap_or(utilisation);
+                memory::rooms(&config, &Folder::open()?)?
+            }
+            (None, Some(memory)) => {
+                let room = |index| Room { node: format!("node {}", index + 1), memory: memory << 30 };
+                (0..self.nodes).map(room).collect()
+            }
+            (None, None) => {
+                return Err(ModelsError::Argument {
+                    message: "there are no nodes to fit into".to_owned(),
+                    help: "give a configuration, or --nodes N --memory GIB".to_owned(),
+                }
+                .into());
+            }
+        };
+        let demand = Demand { context: self.context, sequences: self.sequences, utilisation };
+        let chosen = match name {
+            Some(name) => vec![catalogue.find(name)?],
+            None => catalogue.models.iter().collect(),
+        };
+        let answers: Vec<_> = chosen.iter().map(|model| fit::fit(model, &rooms, demand)).collect();
+        if self.json {
+            show::json(&answers);
+        } else {
+            print!("{}", show::fits(&answers, &rooms, demand));
+        }
+        match answers.as_slice() {
+            [answer] if name.is_some() => show::verdict(answer).map_err(ClusterError::from),
+            _ => Ok(()),
+        }
+    }
+}
