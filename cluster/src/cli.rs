@@ -10,6 +10,7 @@ use crate::doctor::Check;
 use crate::launch::Request;
 use crate::models::Models;
 use crate::state::Folder;
+use crate::top::Top;
 
 /// Serve one model on several machines: vLLM and Ray over ssh, with halo between the ranks.
 #[derive(Debug, Parser)]
@@ -33,6 +34,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Watch nodes, links, collectives and vLLM as they work.
+    Top(Top),
     /// Stop the launch; nothing of it is left on any node.
     Stop,
     /// List the logs, or print one.

@@ -91,7 +91,7 @@ pub fn status(folder: &Folder, json: bool) {
 }
 
 /// The state on disk, corrected when its process died without a word.
-fn current(folder: &Folder) -> Option<State> {
+pub fn current(folder: &Folder) -> Option<State> {
     let mut state = folder.read()?;
     if !folder.is_running() && !["stopped", "failed"].contains(&state.phase.as_str()) {
         "failed".clone_into(&mut state.phase);

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::config_error::ConfigError;
 use crate::models::ModelsError;
+use crate::top::TopError;
 
 /// An error of a launch, a stop or a look at one.
 #[derive(Debug, Error, Diagnostic)]
@@ -18,6 +19,10 @@ pub enum ClusterError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Models(#[from] ModelsError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Top(#[from] TopError),
 
     #[error("node {node} ({target}) cannot be reached by ssh: {cause}")]
     #[diagnostic(code("HALO-E0611"), help("try it by hand: ssh -o BatchMode=yes {target} true"))]

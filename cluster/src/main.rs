@@ -20,6 +20,7 @@ mod session;
 mod state;
 mod survey;
 mod target;
+mod top;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -80,6 +81,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             }
         }
         Command::Models(arguments) => models::run(&arguments)?,
+        Command::Top(arguments) => top::run(&arguments)?,
         Command::Status { json } => control::status(&Folder::open()?, json),
         Command::Stop => control::stop(&Folder::open()?)?,
         Command::Logs { name } => control::logs(&Folder::open()?, name.as_deref())?,

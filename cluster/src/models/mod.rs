@@ -131,7 +131,7 @@ impl Fit {
             (Some(path), _) => {
                 let config = Config::read(path)?;
                 utilisation = show::utilisation(&config).unwrap_or(utilisation);
-                memory::rooms(&config, &Folder::open()?)?
+                memory::rooms(&config)?
             }
             (None, Some(memory)) => {
                 let room = |index| Room { node: format!("node {}", index + 1), memory: memory << 30 };

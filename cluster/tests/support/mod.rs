@@ -3,6 +3,8 @@
 // Every test file uses its own part of this module.
 #![allow(dead_code)]
 
+pub mod terminal;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

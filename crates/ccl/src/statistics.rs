@@ -52,6 +52,13 @@ impl Counter {
         }
     }
 
+    /// Every bucket that holds something: its upper bound in microseconds (of which a tick is so many), and how many.
+    fn histogram(&self, microseconds: f64) -> Vec<(f64, u64)> {
+        let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).enumerate();
+        let held = counts.filter(|(_, count)| *count > 0);
+        held.map(|(at, count)| (upper_bound(at) as f64 * microseconds, count)).collect()
+    }
+
     /// The latency below which `fraction` of the operations stayed, in ticks.
     fn quantile(&self, fraction: f64) -> f64 {
         let wanted = (self.count.load(Ordering::Relaxed) as f64 * fraction).ceil().max(1.0) as u64;
@@ -161,6 +168,7 @@ impl Counters {
             p50_us: counter.quantile(0.5) * microseconds,
             p99_us: counter.quantile(0.99) * microseconds,
             max_us: counter.longest.load(Ordering::Relaxed) as f64 * microseconds,
+            histogram: counter.histogram(microseconds),
         };
         let link = |(info, bytes): &(LinkInfo, Arc<LinkBytes>)| LinkStatistics {
             peer: info.peer,
@@ -223,6 +231,8 @@ pub struct OperationStatistics {
     pub p99_us: f64,
     /// The longest, in microseconds.
     pub max_us: f64,
+    /// Latencies: the upper bound of a bucket in microseconds and how many are in it, empty buckets left out.
+    pub histogram: Vec<(f64, u64)>,
 }
 
 /// The link to one peer.
@@ -344,6 +354,9 @@ mod tests {
             counter.record(8, microseconds);
         }
         assert!((50.0..54.0).contains(&counter.quantile(0.5)), "{}", counter.quantile(0.5));
+        let histogram = counter.histogram(1.0);
+        assert_eq!(histogram.iter().map(|(_, count)| count).sum::<u64>(), 100);
+        assert!(histogram.is_sorted_by(|a, b| a.0 < b.0), "{histogram:?}");
         assert!((99.0..106.0).contains(&counter.quantile(0.99)), "{}", counter.quantile(0.99));
     }
 }

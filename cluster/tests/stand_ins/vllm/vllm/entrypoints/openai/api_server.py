@@ -14,7 +14,8 @@ rank, world = int(sys.argv[1]), int(sys.argv[2])
 path = os.environ["HALO_STATS_FILE"].replace("{name}", "tp:0").replace("{rank}", str(rank))
 path = path.replace("{pid}", str(os.getpid()))
 links = [{"peer": 1 - rank, "host": "here", "transport": os.environ["HALO_TRANSPORT"]}]
-operations = [{"operation": "all_reduce", "count": 9, "bytes": 4608}]
+figures = {"p50_us": 20.0, "p99_us": 60.0, "max_us": 61.0, "histogram": [[20.0, 7], [61.0, 2]]}
+operations = [{"operation": "all_reduce", "count": 9, "bytes": 4608, **figures}]
 def write(failure):
     statistics = {"name": "tp:0", "rank": rank, "world": world, "links": links, "operations": operations}
     with open(path + ".new", "w") as file:
@@ -39,9 +40,17 @@ if mode == "vllm-fails":
     sys.exit(3)
 
 
+METRICS = """# HELP vllm:num_requests_waiting Waiting.
+vllm:num_requests_running{engine="0"} 1.0
+vllm:num_requests_waiting{engine="0"} 2.0
+vllm:generation_tokens_total{engine="0"} 321.0
+vllm:kv_cache_usage_perc{engine="0"} 0.5
+"""
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     def answer(self, status, body):
-        text = json.dumps(body).encode()
+        text = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -50,6 +59,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/health":
             self.answer(503 if mode == "never-ready" else 200, {})
+        elif self.path == "/metrics":
+            self.answer(200, METRICS.encode())
         else:
             self.answer(200, {"data": [{"id": options.model}]})
 
