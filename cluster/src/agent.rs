@@ -72,7 +72,16 @@ pub struct Agent {
 pub fn command(config: &Config, node: &Node, launch: &str) -> Command {
     let bootstrap = format!("import sys; exec(sys.stdin.buffer.read({}).decode())", SOURCE.len());
     let python = [&config.python_of(node), "-u", "-c", &bootstrap, launch, "halo-agent"];
-    on_node(config, node, &python)
+    let Some(container) = &config.container else { return on_node(config, node, &python) };
+    let (inside, start) = (container.inside_with_input(), container.start());
+    let inside = inside.iter().map(String::as_str);
+    if start.is_empty() {
+        return on_node(config, node, &inside.chain(python).collect::<Vec<_>>());
+    }
+    // Started if it is not; the words after the script are the shell's "$@", so nothing in them is read by it.
+    let script = format!("{start} >/dev/null && exec \"$@\"");
+    let words = ["sh", "-c", &script, "sh"].into_iter().chain(inside).chain(python).collect::<Vec<_>>();
+    on_node(config, node, &words)
 }
 
 /// The command that runs `argv` on `node`: over ssh, where every word is quoted, or right here.

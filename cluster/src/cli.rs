@@ -7,10 +7,16 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Transport};
 use crate::config_error::ConfigError;
 use crate::doctor::Check;
-use crate::launch::Request;
+use crate::launch::{Request, Restart};
 use crate::models::Models;
 use crate::state::Folder;
 use crate::top::Top;
+
+const LAUNCH_EXAMPLES: &str = "Examples:
+  halo-cluster launch --local
+  halo-cluster launch cluster.toml --detach --restart on-failure
+  halo-cluster launch cluster.toml --dry-run
+  halo-cluster launch cluster.toml --systemd halo-cluster.service";
 
 /// Serve one model on several machines: vLLM and Ray over ssh, with halo between the ranks.
 #[derive(Debug, Parser)]
@@ -62,6 +68,8 @@ pub struct Doctor {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = LAUNCH_EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Launch {
     /// The configuration (docs/cluster.md).
     #[arg(required_unless_present = "local", conflicts_with = "local")]
@@ -72,9 +80,21 @@ pub struct Launch {
     /// Return when the model is served, and leave it running.
     #[arg(long)]
     pub detach: bool,
-    /// Print the commands instead of running them.
+    /// Print the commands instead of running them, so that a person can.
     #[arg(long)]
     pub dry_run: bool,
+    /// Check the nodes and print the environment that the processes on each would get.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub print_environment: bool,
+    /// Launch a served model again when it fails.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    restart: Restart,
+    /// Write a unit of systemd that runs this launch, and end.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["local", "dry_run", "print_environment", "detach"])]
+    pub systemd: Option<PathBuf>,
+    /// Let vLLM join the nodes itself instead of Ray.
+    #[arg(long)]
+    without_ray: bool,
     /// The model's folder, instead of the configuration's.
     #[arg(long, conflicts_with = "local")]
     model: Option<PathBuf>,
@@ -107,6 +127,27 @@ impl Launch {
                 node.get_mut().python = None;
             }
         }
-        Ok(Request { config, file: self.config.clone() })
+        if self.without_ray {
+            config.ray = false;
+            config.check().map_err(|(_, message, help)| ConfigError::Invalid {
+                place: "--without-ray".to_owned(),
+                message,
+                help,
+            })?;
+        }
+        Ok(Request { config, file: self.config.clone(), restart: self.restart, options: self.options() })
+    }
+
+    /// What a unit of systemd has to repeat; it restarts by itself.
+    fn options(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut add =
+            |name: &str, value: Option<String>| words.extend(value.map(|value| format!("--{name}={value}")));
+        add("model", self.model.as_ref().map(|model| model.display().to_string()));
+        add("port", self.port.map(|port| port.to_string()));
+        add("transport", self.transport.map(|transport| transport.name().to_owned()));
+        add("python", self.python.clone());
+        words.extend(self.without_ray.then(|| "--without-ray".to_owned()));
+        words
     }
 }

@@ -341,7 +341,21 @@ impl Cluster {
     /// The connection to a node ended: before it ever spoke, ssh's words tell why.
     fn closed(&self, index: usize, said: String) -> ClusterError {
         let node = self.config.nodes[index].get_ref();
-        crate::agent::closed(node, self.config.python_of(node), self.heard[index].is_some(), said)
+        let spoke = self.heard[index].is_some();
+        // Engines begin what they say with `Error`; ssh does not, nor does an interpreter that is not there.
+        match &self.config.container {
+            Some(container)
+                if !spoke && ["Error", "error:", "Error:"].iter().any(|word| said.starts_with(word)) =>
+            {
+                ClusterError::Container {
+                    node: node.name.clone(),
+                    engine: container.engine.name().to_owned(),
+                    name: container.name.clone(),
+                    cause: said,
+                }
+            }
+            _ => crate::agent::closed(node, self.config.python_of(node), spoke, said),
+        }
     }
 
     fn silence(&self, limit: Duration) -> Option<ClusterError> {

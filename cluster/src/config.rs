@@ -32,6 +32,9 @@ pub struct Config {
     pub port: u16,
     /// The Python interpreter on the nodes.
     pub python: Option<String>,
+    /// Whether Ray runs vLLM's ranks; else vLLM's own several-node mode does.
+    #[serde(default = "yes")]
+    pub ray: bool,
     /// The nodes, head first.
     pub nodes: Vec<Spanned<Node>>,
     /// The data network.
@@ -155,7 +158,7 @@ impl Transport {
 const RESERVED: [(&str, &str); 8] = [
     ("--tensor-parallel-size", "`ranks` of the nodes"),
     ("-tp", "`ranks` of the nodes"),
-    ("--distributed-executor-backend", "nothing: it is always ray"),
+    ("--distributed-executor-backend", "`ray`"),
     ("--host", "`host`"),
     ("--port", "`port`"),
     ("--model", "`model`"),
@@ -203,6 +206,7 @@ impl Config {
             host: loopback,
             port: default_port(),
             python: None,
+            ray: true,
             nodes: vec![Spanned::new(0..0, node)],
             network: Network::default(),
             container: None,
@@ -241,7 +245,7 @@ impl Config {
     }
 
     /// What no single value shows: span, message, help.
-    fn check(&self) -> Result<(), (Range<usize>, String, String)> {
+    pub fn check(&self) -> Result<(), (Range<usize>, String, String)> {
         let refuse = |span: Range<usize>, message: String, help: &str| Err((span, message, help.to_owned()));
         if !self.model.get_ref().starts_with('/') {
             return refuse(
@@ -304,6 +308,15 @@ impl Config {
                 );
             }
         }
+        if !self.ray
+            && let Some(odd) = self.nodes.iter().find(|entry| entry.get_ref().ranks != self.head().ranks)
+        {
+            return refuse(
+                odd.span(),
+                format!("without Ray every node needs as many ranks as `{}`", self.head().name),
+                "give all nodes the same `ranks`, or leave `ray` out",
+            );
+        }
         for argument in &self.vllm.args {
             let flag = argument.get_ref().split('=').next().unwrap_or_default().replace('_', "-");
             if let Some((flag, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == flag) {
@@ -324,6 +337,10 @@ fn default_host() -> IpAddr {
 
 fn default_port() -> u16 {
     8000
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> usize {

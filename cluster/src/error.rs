@@ -139,6 +139,38 @@ pub enum ClusterError {
     #[diagnostic(code("HALO-E0635"), help("vLLM's output is in {log}"))]
     FirstToken { status: u64, text: String, log: String },
 
+    #[error("a completion in pieces did not come to its end (status {status}): {text}")]
+    #[diagnostic(code("HALO-E0680"), help("vLLM's output is in {log}"))]
+    ApiBroken { status: u64, text: String, log: String },
+
+    #[error("the launch failed {failures} times within {minutes} minutes")]
+    #[diagnostic(
+        code("HALO-E0681"),
+        help("what it died of stands above; the logs of the launch before are in logs/before")
+    )]
+    GaveUp { failures: usize, minutes: u64 },
+
+    #[error("the unit {} cannot be written", path.display())]
+    #[diagnostic(
+        code("HALO-E0682"),
+        help("name a file in a folder that you may write: --systemd halo-cluster.service")
+    )]
+    Unit { path: PathBuf, source: std::io::Error },
+
+    #[error("node {node} has no RDMA port with the address {address}; it has {present}")]
+    #[diagnostic(
+        code("HALO-E0678"),
+        help("`halo-cluster doctor --only rdma,gid` tells why; transport = \"tcp\" does without")
+    )]
+    NoRdma { node: String, address: String, present: String },
+
+    #[error("the container {name} cannot be used on node {node}: {cause}")]
+    #[diagnostic(
+        code("HALO-E0679"),
+        help("`halo-cluster configure` creates it; is `container.name` right? try: {engine} start {name}")
+    )]
+    Container { node: String, engine: String, name: String, cause: String },
+
     #[error("vLLM answers, but {reported} of {world} ranks use halo")]
     #[diagnostic(
         code("HALO-E0636"),

@@ -1,10 +1,13 @@
 //! `launch`: from a configuration to a served model, and back to nothing when it ends, however it ends.
 
+mod loading;
+mod restart;
+mod serve;
+pub mod unit;
+
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-use serde_json::{Value, json};
 
 use crate::agent::{Event, Message};
 use crate::cluster::Cluster;
@@ -16,21 +19,22 @@ use crate::report;
 use crate::state::{Folder, State, random_hex};
 use crate::{preflight, progress};
 
+pub use restart::Restart;
+
 /// How often the state on disk is renewed while ranks work.
 const RENEWAL: Duration = Duration::from_secs(1);
 /// How long vLLM gets to tell its clients of a failure before it is stopped.
 const LAST_WORDS: Duration = Duration::from_secs(3);
-/// How long the ranks' statistics may take to arrive after the first token.
-const STATISTICS: Duration = Duration::from_secs(10);
-
-/// Ranks renew their statistics every second; without news for longer, there is none.
-const QUIET: Duration = Duration::from_millis(1800);
 
 /// What is launched: a configuration, and the file it came from unless it is `--local`.
 #[derive(Debug)]
 pub struct Request {
     pub config: Config,
     pub file: Option<PathBuf>,
+    /// What happens after a failure.
+    pub restart: Restart,
+    /// The command line's options that change the configuration, for a unit of systemd.
+    pub options: Vec<String>,
 }
 
 /// Launches, serves until it is interrupted, and stops everything. False if it failed, which it has then said.
@@ -38,6 +42,34 @@ pub fn run(request: &Request, folder: &Folder) -> Result<bool, ClusterError> {
     let _lock = folder.lock()?;
     folder.clear_logs();
     keep_configuration(request, folder)?;
+    let interrupted = crate::interrupts()?;
+    let mut failures = restart::Failures::default();
+    let mut served = false;
+    loop {
+        let outcome = once(request, folder)?;
+        served |= outcome.served;
+        // A first launch that fails would fail again.
+        let again = request.restart == Restart::OnFailure && served && !outcome.interrupted;
+        if outcome.good || !again {
+            return Ok(outcome.good);
+        }
+        failures.add(Instant::now())?;
+        eprintln!("launching again ({} failure(s) of late)", failures.count());
+        if !restart::pause(&interrupted) {
+            return Ok(false);
+        }
+        folder.put_logs_aside();
+    }
+}
+
+/// How one launch ended.
+struct Outcome {
+    good: bool,
+    served: bool,
+    interrupted: bool,
+}
+
+fn once(request: &Request, folder: &Folder) -> Result<Outcome, ClusterError> {
     let launch = random_hex(4)?;
     let mut state = State::new(&launch, &request.config, request.file.as_deref(), folder);
     folder.write(&state)?;
@@ -45,9 +77,11 @@ pub fn run(request: &Request, folder: &Folder) -> Result<bool, ClusterError> {
 
     let outcome = bring_up(request, folder, &mut cluster, &mut state)
         .and_then(|()| supervise(&mut cluster, &mut state, folder));
+    let interrupted = matches!(outcome, Err(ClusterError::Interrupted));
+    let served = state.phase == "ready";
     let outcome = match outcome {
         // Ctrl-C on a served model is how a launch ends.
-        Err(ClusterError::Interrupted) if state.phase == "ready" => Ok(()),
+        Err(ClusterError::Interrupted) if served => Ok(()),
         other => other,
     };
     // The message comes first: stopping takes a while.
@@ -56,7 +90,20 @@ pub fn run(request: &Request, folder: &Folder) -> Result<bool, ClusterError> {
         last_words(&mut cluster, error, &state);
     }
     shut_down(&mut cluster, &mut state, folder, outcome.is_ok())?;
-    Ok(outcome.is_ok())
+    Ok(Outcome { good: outcome.is_ok(), served, interrupted })
+}
+
+/// What the processes of each node would have in their environment, found out on the nodes and printed.
+pub fn print_environment(config: &Config, local: bool, folder: &Folder) -> Result<String, ClusterError> {
+    Cluster::visit(config, folder, |cluster| {
+        let facts = preflight::run(cluster, !local)?;
+        let secrets = Secrets { halo: String::new(), ray: String::new() };
+        let of = |(index, node): (usize, &crate::config::Node)| {
+            let environment = plan::environment(config, &facts, &secrets, index);
+            format!("# node {}\n{}", node.name, plan::shown(&environment))
+        };
+        Ok(config.nodes().enumerate().map(of).collect::<Vec<_>>().join("\n"))
+    })
 }
 
 fn bring_up(
@@ -74,21 +121,26 @@ fn bring_up(
 
     let phase = Phase::start("check Python, vLLM, Ray, halo, addresses, ports");
     let facts = preflight::run(cluster, !local)?;
-    let interfaces =
-        cluster.config.nodes().zip(&facts).map(|(node, facts)| format!("{} {}", node.name, facts.interface));
-    phase.done(&interfaces.collect::<Vec<_>>().join(", "));
+    let reached = cluster.config.nodes().zip(&facts).map(|(node, facts)| {
+        let rdma = facts.rdma.as_ref().map(|rdma| format!(" {} GID {}", rdma.name(), rdma.gid_index));
+        format!("{} {}{}", node.name, facts.interface, rdma.unwrap_or_default())
+    });
+    phase.done(&reached.collect::<Vec<_>>().join(", "));
 
     if local {
         make_tiny_model(cluster, folder)?;
     }
     let secrets = Secrets { halo: random_hex(32)?, ray: random_hex(32)? };
-    start_ray(cluster, &facts, &secrets)?;
-    serve(cluster, &facts, &secrets, state)?;
+    if cluster.config.ray {
+        start_ray(cluster, &facts, &secrets)?;
+    }
+    serve::run(cluster, &facts, &secrets, state)?;
 
     "ready".clone_into(&mut state.phase);
     state.ranks.clone_from(&cluster.ranks);
     folder.write(state)?;
     print!("{}", report::ready(state));
+    unit::notify_ready();
     Ok(())
 }
 
@@ -153,96 +205,6 @@ fn start_ray(cluster: &mut Cluster, facts: &[Facts], secrets: &Secrets) -> Resul
         }
     }
     phase.done(&format!("{count} node(s)"));
-    Ok(())
-}
-
-fn serve(
-    cluster: &mut Cluster,
-    facts: &[Facts],
-    secrets: &Secrets,
-    state: &mut State,
-) -> Result<(), ClusterError> {
-    let ready = cluster.config.timeouts.ready;
-    let deadline = Instant::now() + ready;
-    let log = cluster.log(0, "vllm");
-    let phase = Phase::start(format!("load the model on {} ranks", cluster.config.world()));
-    cluster.start(&plan::serve(&cluster.config, facts, secrets))?;
-    loop {
-        if http(cluster, "GET", "/health", &Value::Null, Duration::from_secs(5))?.0 == 200 {
-            break;
-        }
-        if Instant::now() > deadline {
-            return Err(ClusterError::NotReady { seconds: ready.as_secs(), log });
-        }
-        // The server says nothing when it becomes ready, so it is asked again; what ends meanwhile is noticed here.
-        cluster.wait(Some(Instant::now() + Duration::from_millis(500)), |_, _| None::<()>)?;
-    }
-    phase.done("");
-
-    let phase = Phase::start("first token");
-    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(30));
-    let (_, models) = http(cluster, "GET", "/v1/models", &Value::Null, Duration::from_secs(10))?;
-    let model = serde_json::from_str::<Value>(&models).unwrap_or_default()["data"][0]["id"].clone();
-    let body = json!({"model": model, "prompt": "Hello", "max_tokens": 1, "temperature": 0});
-    let (status, text) = http(cluster, "POST", "/v1/completions", &body, left)?;
-    if status != 200 {
-        return Err(ClusterError::FirstToken { status, text: text.chars().take(300).collect(), log });
-    }
-    phase.done("");
-    model.as_str().unwrap_or_default().clone_into(&mut state.model);
-    state.endpoint = endpoint(&cluster.config);
-    all_ranks_use_halo(cluster, log)
-}
-
-/// An HTTP request to vLLM, made on the head: from here its port may be out of reach.
-fn http(
-    cluster: &mut Cluster,
-    method: &str,
-    path: &str,
-    body: &Value,
-    timeout: Duration,
-) -> Result<(u64, String), ClusterError> {
-    let host = cluster.config.host;
-    let host = if host.is_unspecified() { "127.0.0.1".to_owned() } else { host.to_string() };
-    let request = json!({"op": "http", "method": method, "host": host, "port": cluster.config.port, "path": path,
-        "body": body, "timeout": timeout.as_secs()});
-    let answer = cluster.ask(0, request, timeout + Duration::from_secs(5))?;
-    Ok((
-        answer["status"].as_u64().unwrap_or_default(),
-        answer["text"].as_str().unwrap_or_default().to_owned(),
-    ))
-}
-
-/// vLLM would also serve without halo; that must not go unnoticed.
-fn all_ranks_use_halo(cluster: &mut Cluster, log: String) -> Result<(), ClusterError> {
-    let world = cluster.config.world();
-    if world == 1 {
-        return Ok(());
-    }
-    let deadline = Instant::now() + STATISTICS;
-    loop {
-        let reported = report::tensor_parallel_ranks(&cluster.ranks, world);
-        if reported >= world {
-            return settle(cluster);
-        }
-        if Instant::now() > deadline {
-            return Err(ClusterError::HaloUnused { reported, world, log });
-        }
-        cluster.wait(Some(Instant::now() + Duration::from_millis(200)), |_, _| None::<()>)?;
-    }
-}
-
-/// Statistics arrive a little after the fact. What is reported as the state of a served model should have all that
-/// the first token took, on every rank.
-fn settle(cluster: &mut Cluster) -> Result<(), ClusterError> {
-    let deadline = Instant::now() + STATISTICS;
-    while Instant::now() < deadline {
-        let before = report::operations(&cluster.ranks);
-        cluster.wait(Some(Instant::now() + QUIET), |_, _| None::<()>)?;
-        if report::operations(&cluster.ranks) == before {
-            break;
-        }
-    }
     Ok(())
 }
 

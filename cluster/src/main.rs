@@ -60,7 +60,12 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Launch(arguments) => {
             let folder = Folder::open()?;
             let request = arguments.request(&folder)?;
-            if arguments.dry_run {
+            if let Some(file) = &arguments.systemd {
+                print!("{}", launch::unit::write(&request, file)?);
+            } else if arguments.print_environment {
+                let local = request.file.is_none();
+                print!("{}", launch::print_environment(&request.config, local, &folder)?);
+            } else if arguments.dry_run {
                 print!("{}", plan::dry_run(&request.config, request.file.is_none()));
             } else if arguments.detach {
                 control::detach(&folder)?;

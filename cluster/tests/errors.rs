@@ -129,6 +129,7 @@ fn starts_that_fail() {
     shows!("vllm_fails", with("vllm-fails", ""));
     shows!("never_ready", with("never-ready", "[timeouts]\nready = 1\n"));
     shows!("first_token_fails", with("first-token-fails", ""));
+    shows!("stream_breaks_off", with("stream-breaks-off", ""));
     shows!("halo_unused", with("no-halo", ""));
 }
 

@@ -73,6 +73,23 @@ impl Container {
         };
         words.iter().map(|word| (*word).to_owned()).collect()
     }
+
+    /// The same for a command that is spoken to through its standard input.
+    pub fn inside_with_input(&self) -> Vec<String> {
+        let mut words = self.inside();
+        if matches!(self.engine, Engine::Podman | Engine::Docker) {
+            words.insert(2, "--interactive".to_owned());
+        }
+        words
+    }
+
+    /// What starts it when it is stopped; empty where entering does that.
+    pub fn start(&self) -> String {
+        match self.engine {
+            Engine::Podman | Engine::Docker => format!("{} start {}", self.engine.name(), self.name),
+            Engine::Toolbox | Engine::Distrobox => String::new(),
+        }
+    }
 }
 
 /// What runs containers.

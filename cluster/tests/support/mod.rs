@@ -82,7 +82,7 @@ impl Rig {
         self.finish(&mut self.command(arguments))
     }
 
-    fn finish(&self, command: &mut Command) -> (i32, String, String) {
+    pub fn finish(&self, command: &mut Command) -> (i32, String, String) {
         let mut child = command.spawn().unwrap();
         let errors = child.stderr.take().unwrap();
         let reader = std::thread::spawn(move || read(errors));
@@ -93,11 +93,19 @@ impl Rig {
 
     /// [`Rig::failure`] where ssh fails with `message`.
     pub fn failure_with_ssh(&self, message: &str, config: &Path) -> String {
-        fs::create_dir_all(self.path("bin")).unwrap();
-        self.script("bin/ssh", &format!("echo '{message}' >&2\nexit 255\n"));
-        let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
+        self.program("ssh", &format!("echo '{message}' >&2\nexit 255\n"));
         let mut command = self.command(&["launch", config.to_str().unwrap()]);
-        self.refused(self.finish(command.env("PATH", path)))
+        self.refused(self.finish(command.env("PATH", self.path_with_programs())))
+    }
+
+    /// A program that stands before others of its name on [`Rig::path_with_programs`].
+    pub fn program(&self, name: &str, script: &str) {
+        fs::create_dir_all(self.path("bin")).unwrap();
+        self.script(&format!("bin/{name}"), script);
+    }
+
+    pub fn path_with_programs(&self) -> String {
+        format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap())
     }
 
     /// A command with an ssh of its own on PATH.

@@ -173,3 +173,23 @@ fn a_wrong_key_is_a_refused_login() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(left(&hosts), []);
 }
+
+#[test]
+#[ignore = "needs root and the Python environment: launches real vLLM on two namespace hosts, without Ray"]
+fn two_hosts_serve_without_ray() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    let config = rig.config(&hosts, 2);
+    rig.run(["launch", "--detach", "--without-ray", config.to_str().unwrap()]);
+    let state = rig.status();
+    for number in [1, 2] {
+        let rank = rank(&state, number as u64 - 1);
+        assert_eq!(rank["node"], *hosts.host(number).name);
+        assert_eq!(rank["transports"], json!(["tcp"]));
+        assert!(rank["operations"].as_u64().unwrap() > 0, "{rank}");
+    }
+    assert_eq!(rig.tokens(state["endpoint"].as_str().unwrap(), PROMPTS[0]).len(), 32);
+    assert!(left(&hosts).iter().all(|(_, line)| !line.contains("ray.scripts")));
+    rig.run(["stop"]);
+    assert_eq!(left(&hosts), []);
+}

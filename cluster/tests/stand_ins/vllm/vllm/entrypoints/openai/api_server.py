@@ -33,6 +33,7 @@ parser.add_argument("--model")
 parser.add_argument("--host")
 parser.add_argument("--port", type=int)
 parser.add_argument("--tensor-parallel-size", type=int)
+parser.add_argument("--nnodes", type=int, default=1)
 options, _ = parser.parse_known_args()
 mode = os.environ.get("STAND_IN", "")
 if mode == "vllm-fails":
@@ -40,6 +41,7 @@ if mode == "vllm-fails":
     sys.exit(3)
 
 
+END = b"" if mode == "stream-breaks-off" else b"data: [DONE]\n\n"
 METRICS = """# HELP vllm:num_requests_waiting Waiting.
 vllm:num_requests_running{engine="0"} 1.0
 vllm:num_requests_waiting{engine="0"} 2.0
@@ -65,9 +67,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, {"data": [{"id": options.model}]})
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
         if mode == "first-token-fails":
             self.answer(500, {"error": "the engine is broken"})
+        elif body.get("stream"):
+            self.answer(200, b'data: {"choices": [{"text": " w"}]}\n\ndata: {"choices": []}\n\n' + END)
         else:
             self.answer(200, {"choices": [{"text": " world"}]})
 
@@ -83,6 +87,9 @@ def watch(rank):
         other.terminate()
 
 
+print("Loading safetensors checkpoint shards:  50% Completed | 1/2", end="\r", flush=True)
+print("Loading safetensors checkpoint shards: 100% Completed | 2/2\nGPU KV cache size: 1,000 tokens", flush=True)
+print(f"started with {' '.join(sys.argv[1:])}", flush=True)
 if mode != "no-halo":
     world = options.tensor_parallel_size
     for number in range(world):
