@@ -7,6 +7,7 @@ use std::time::Duration;
 use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, Key, ReduceOp};
 use pyo3::prelude::*;
 
+use crate::blocks;
 use crate::error::{detached, exception, raise};
 use crate::store::PyStore;
 
@@ -94,6 +95,23 @@ impl NativeCommunicator {
         })
     }
 
+    /// `output` is `None` on every rank but the root.
+    fn reduce(
+        &self,
+        py: Python<'_>,
+        input: View,
+        output: Option<View>,
+        dtype: &str,
+        op: &str,
+        root: usize,
+    ) -> PyResult<()> {
+        let (dtype, op) = (parse::<DType>(dtype)?, parse::<ReduceOp>(op)?);
+        self.run(py, |communicator| {
+            let input = Input::From(bytes(input));
+            communicator.reduce(input, output.map(bytes_mut), dtype, op, root)
+        })
+    }
+
     fn all_gather(&self, py: Python<'_>, input: View, output: View, dtype: &str) -> PyResult<()> {
         let dtype = parse(dtype)?;
         self.run(py, |communicator| communicator.all_gather(bytes(input), bytes_mut(output), dtype))
@@ -128,6 +146,41 @@ impl NativeCommunicator {
         self.run(py, |communicator| communicator.gather(bytes(input), output.map(bytes_mut), dtype, root))
     }
 
+    /// `input` is `None` on every rank but the root.
+    fn scatter(
+        &self,
+        py: Python<'_>,
+        input: Option<View>,
+        output: View,
+        dtype: &str,
+        root: usize,
+    ) -> PyResult<()> {
+        let dtype = parse(dtype)?;
+        self.run(py, |communicator| communicator.scatter(input.map(bytes), bytes_mut(output), dtype, root))
+    }
+
+    fn all_to_all(&self, py: Python<'_>, input: View, output: View, dtype: &str) -> PyResult<()> {
+        let dtype = parse(dtype)?;
+        self.run(py, |communicator| communicator.all_to_all(bytes(input), bytes_mut(output), dtype))
+    }
+
+    /// Blocks of any size: `to[i]` bytes of `input` go to rank i, `from[i]` bytes of `output` come from it.
+    #[allow(clippy::needless_pass_by_value, reason = "arguments from Python are owned")]
+    fn all_to_all_blocks(
+        &self,
+        py: Python<'_>,
+        input: View,
+        output: View,
+        dtype: &str,
+        to: Vec<usize>,
+        from: Vec<usize>,
+    ) -> PyResult<()> {
+        let dtype = parse(dtype)?;
+        self.run(py, |communicator| {
+            blocks::all_to_all(communicator, bytes(input), bytes_mut(output), dtype, &to, &from)
+        })
+    }
+
     fn send(&self, py: Python<'_>, data: View, dtype: &str, to: usize) -> PyResult<()> {
         let dtype = parse(dtype)?;
         self.run(py, |communicator| communicator.send(bytes(data), dtype, to))
@@ -140,6 +193,15 @@ impl NativeCommunicator {
 
     fn barrier(&self, py: Python<'_>) -> PyResult<()> {
         self.run(py, Communicator::barrier)
+    }
+
+    /// The communicator of the ranks that give the same color, and this rank's place and number in it.
+    fn split(&self, py: Python<'_>, color: Option<u32>, key: i64) -> PyResult<Option<(Self, usize, usize)>> {
+        let made = self.run(py, |communicator| communicator.split(color, key))?;
+        Ok(made.map(|made| {
+            let (rank, world) = (made.rank(), made.world());
+            (Self { open: Mutex::new(Some(made)) }, rank, world)
+        }))
     }
 
     /// (peer, host, transport, reason) per peer.

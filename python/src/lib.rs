@@ -1,5 +1,6 @@
 //! The native half of the Python package `halo`: a communicator over addresses that `halo/_views.py` has checked.
 
+mod blocks;
 mod communicator;
 mod error;
 mod store;
@@ -18,6 +19,12 @@ mod _halo {
     fn generate_key() -> PyResult<Vec<u8>> {
         let key = halo_ccl::Key::generate().map_err(|error| crate::error::raise(&error.into()))?;
         Ok(key.expose().to_vec())
+    }
+
+    /// The name of every element type, and whether it can be reduced.
+    #[pyfunction]
+    fn element_types() -> Vec<(String, bool)> {
+        halo_ccl::DType::ALL.iter().map(|dtype| (dtype.to_string(), dtype.is_arithmetic())).collect()
     }
 
     #[pymodule_init]

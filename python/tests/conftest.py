@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-WAIT_SECONDS = 60
+# Long enough for a busy machine: every rank imports PyTorch first.
+WAIT_SECONDS = 120
 
 
 def _communicate(work: Callable[..., Any], rank: int, world: int, settings: dict[str, Any]) -> Any:

@@ -16,6 +16,17 @@ def tensor(rank: int, size: int, dtype: torch.dtype = torch.float32) -> torch.Te
     return ((torch.arange(size) * 7 + rank * 3) % 11 - 5).to(dtype)
 
 
+def unequal(communicator) -> None:
+    """Rank a sends 1000 a + b elements to rank b, of a type that is only moved."""
+    rank, ranks = communicator.rank, range(communicator.world)
+    counts, out_counts = [1000 * rank + r for r in ranks], [1000 * r + rank for r in ranks]
+    sent = numpy.concatenate([numpy.full(count, complex(rank, r)) for r, count in enumerate(counts)])
+    out = numpy.empty(sum(out_counts), dtype=complex)
+    communicator.all_to_all(sent, out=out, counts=counts, out_counts=out_counts)
+    expected = [numpy.full(count, complex(r, rank)) for r, count in enumerate(out_counts)]
+    assert (out == numpy.concatenate(expected)).all()
+
+
 def everything(communicator) -> int:
     rank, world = communicator.rank, communicator.world
     checks = 0
@@ -47,6 +58,15 @@ def everything(communicator) -> int:
                 communicator.gather(inputs[rank], out=out, root=root)
                 assert out is None or torch.equal(out, torch.cat(inputs))
             checks += 1
+            for root in range(world):
+                out = torch.empty(size, dtype=dtype) if rank == root else None
+                communicator.reduce(inputs[rank], out=out, root=root)
+                assert out is None or torch.equal(out, stacked.sum(0).to(dtype))
+                communicator.scatter(torch.cat(inputs) if rank == root else None, out=block, root=root)
+                assert torch.equal(block, inputs[rank])
+            communicator.all_to_all(torch.cat(long).view(world, world, size)[rank].clone(), out=gathered)
+            assert torch.equal(gathered.view(world, size), torch.cat(long).view(world, world, size)[:, rank])
+    unequal(communicator)
     if world > 1:
         message = torch.arange(1000, dtype=torch.int64) if rank == 0 else torch.zeros(1000, dtype=torch.int64)
         if rank == 0:
@@ -107,3 +127,21 @@ def with_port(communicator):
 
 def test_a_torch_store_is_enough_to_meet(values):
     assert values(with_port) == [(16.0, "tcp", "all_reduce")] * 2
+
+
+def in_parts(communicator):
+    rank, world = communicator.rank, communicator.world
+    # The odd ranks, backwards; and one alone; rank 2 is left out.
+    part = communicator.split({0: 0, 1: 1, 2: None, 3: 1}[rank], key=-rank)
+    whole = torch.ones(4)
+    communicator.all_reduce(whole)
+    assert whole.tolist() == [world] * 4
+    if part is None:
+        return None
+    with part:
+        part.all_reduce(mine := torch.tensor([10.0**rank]))
+        return part.rank, part.world, mine.item(), part.statistics()["name"] == part.name
+
+
+def test_ranks_can_be_divided(values):
+    assert values(in_parts, world=4) == [(0, 1, 1.0, True), (1, 2, 1010.0, True), None, (0, 2, 1010.0, True)]

@@ -41,6 +41,17 @@ def test_a_killed_rank_is_named_by_the_other(ranks, transport):
     assert error[0] == "PeerLostError" and error[3] == 1 and "rank 1" in error[2], error
 
 
+def test_blocks_of_all_to_all_must_be_told_whole():
+    ones, counts = torch.ones(4), [4]
+    with halo.Communicator(0, 1) as communicator:
+        with pytest.raises(halo.UsageError, match="HALO-E0502"):
+            communicator.all_to_all(ones, out=torch.empty(4), counts=counts)
+        for wrong in ([3], [2, 2], []):
+            with pytest.raises(halo.UsageError, match="HALO-E0303"):
+                communicator.all_to_all(ones, out=torch.empty(4), counts=counts, out_counts=wrong)
+        communicator.all_to_all(ones, out=ones.new_empty(4), counts=counts, out_counts=counts)
+
+
 def nothing(communicator):
     return None
 

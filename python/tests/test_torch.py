@@ -60,6 +60,34 @@ def gathers(rank: int, world: int) -> None:
             same(moved, blocks[root])
 
 
+def scatters(rank: int, world: int) -> None:
+    for dtype in (torch.bfloat16, torch.int64, torch.complex64):
+        for root in range(world):
+            into = torch.empty(2, 3, dtype=dtype)
+            blocks = [block(r + 10 * root, 2, 3, dtype=dtype) for r in range(world)]
+            dist.scatter(into, blocks if rank == root else None, src=root)
+            same(into, blocks[rank])
+        sent = [block(rank * world + r, 4, dtype=dtype) for r in range(world)]
+        into = [torch.empty(4, dtype=dtype) for _ in range(world)]
+        dist.all_to_all(into, sent)
+        same(torch.stack(into), torch.stack([block(r * world + rank, 4, dtype=dtype) for r in range(world)]))
+        whole = torch.empty(4 * world, dtype=dtype)
+        dist.all_to_all_single(whole, torch.cat(sent))
+        same(whole, torch.cat(into))
+    # Rank a sends a + b + 1 rows to rank b.
+    sizes = [rank + r + 1 for r in range(world)]
+    rows = torch.cat([block(rank * world + r, rank + r + 1, 2) for r in range(world)])
+    into = torch.empty_like(rows)
+    dist.all_to_all_single(into, rows, sizes, sizes)
+    same(into, torch.cat([block(r * world + rank, rank + r + 1, 2) for r in range(world)]))
+    # Only rank 0 has something for the others, a row for rank 1, two for rank 2.
+    sent = torch.ones(sum(range(world)), 2) if rank == 0 else torch.empty(0, 2)
+    into = torch.zeros(rank, 2)
+    nothing = [0] * world
+    dist.all_to_all_single(into, sent, [rank, *nothing[1:]], list(range(world)) if rank == 0 else nothing)
+    same(into, torch.ones(rank, 2))
+
+
 def odd_tensors(rank: int, world: int) -> None:
     """Views that are not contiguous, and tensors without elements."""
     wide = torch.stack([block(rank, 4), torch.zeros(4)], dim=1)
@@ -126,6 +154,9 @@ def objects(rank: int, world: int) -> None:
     told = ["a", {"b": 1}] if rank == 1 else [None, None]
     dist.broadcast_object_list(told, src=1)
     assert told == ["a", {"b": 1}]
+    mine = [None]
+    dist.scatter_object_list(mine, [{"for": r} for r in range(world)] if rank == 1 else None, src=1)
+    assert mine == [{"for": rank}]
     gathered = [None] * world if rank == 0 else None
     dist.gather_object((rank,), gathered, dst=0)
     assert gathered == ([(r,) for r in range(world)] if rank == 0 else None)
@@ -188,6 +219,8 @@ def functional(rank: int, world: int) -> None:
     same(funcol.all_reduce(blocks[rank], "sum", group) + 0, blocks.sum(0))
     same(funcol.all_gather_tensor(blocks[rank], 0, group) + 0, blocks.flatten(0, 1))
     same(funcol.reduce_scatter_tensor(blocks[rank], "sum", 0, group) + 0, blocks.sum(0)[rank : rank + 1])
+    rows = [1] * world
+    same(funcol.all_to_all_single(blocks[rank], rows, rows, group) + 0, blocks[:, rank])
     same(funcol.broadcast(blocks[rank], 1, group) + 0, blocks[1])
     step = torch.compile(lambda x: funcol.all_reduce(x * 2, "sum", group) + 1, backend="aot_eager", fullgraph=True)
     same(step(blocks[rank]), 2 * blocks.sum(0) + 1)
@@ -197,7 +230,7 @@ def functional(rank: int, world: int) -> None:
     same(funcol.all_reduce(blocks[rank], "sum", mesh) + 0, blocks.sum(0))
 
 
-STEPS = [reductions, gathers, odd_tensors, asynchronous, coalesced, objects, subgroups, messages, functional]
+STEPS = [reductions, gathers, scatters, odd_tensors, asynchronous, coalesced, objects, subgroups, messages, functional]
 
 
 def every_step(rank: int, world: int) -> list[str]:

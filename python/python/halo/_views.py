@@ -9,10 +9,29 @@ from __future__ import annotations
 import ctypes
 from typing import Any, NamedTuple
 
+from halo._halo import element_types
 from halo.errors import UsageError
 
-_FORMATS = {"f": "f32", "e": "f16"}
-_TORCH = {"torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16"}
+# What the native module can reduce. Every other type is only moved, as bytes.
+_REDUCED = {name for name, reduced in element_types() if reduced}
+
+
+def _those_reduced(names: dict[str, str]) -> dict[str, str]:
+    return {theirs: ours for theirs, ours in names.items() if ours in _REDUCED}
+
+
+# Format characters of the buffer protocol by size, see Python's struct module; C's long and size_t have 8 bytes.
+_FORMATS = _those_reduced(
+    {"e": "f16", "f": "f32", "d": "f64", "?": "bool"}
+    | {"b": "i8", "h": "i16", "i": "i32", "l": "i64", "q": "i64", "n": "i64"}
+    | {"B": "u8", "H": "u16", "I": "u32", "L": "u64", "Q": "u64", "N": "u64"}
+)
+_TORCH = _those_reduced(
+    {"torch.float16": "f16", "torch.bfloat16": "bf16", "torch.float32": "f32", "torch.float64": "f64"}
+    | {"torch.bool": "bool", "torch.uint8": "u8", "torch.uint16": "u16", "torch.uint32": "u32", "torch.uint64": "u64"}
+    | {"torch.int8": "i8", "torch.int16": "i16", "torch.int32": "i32", "torch.int64": "i64"}
+    | {"torch.float8_e4m3fn": "f8e4m3", "torch.float8_e5m2": "f8e5m2"}
+)
 
 
 class View(NamedTuple):
@@ -21,7 +40,11 @@ class View(NamedTuple):
     memory: tuple[int, int]
     """Address and bytes."""
     dtype: str
-    """``f32``, ``f16``, ``bf16``, or ``u8`` for everything that is only moved."""
+    """The native module's name for the type; ``u8`` for everything that is only moved."""
+    reduced: bool
+    """Whether there is arithmetic for it."""
+    itemsize: int
+    """Bytes of one element."""
     name: str
     """The type as its owner calls it, for messages."""
     owner: Any
@@ -72,7 +95,9 @@ def view(value: Any, argument: str, writable: bool = False) -> View:
     if writable and memory.readonly:
         raise _refuse(argument, "the buffer is read-only", "pass a writable buffer, such as a bytearray or an array")
     kind = memory.format.lstrip("@=<")
-    return View((_address(memory), memory.nbytes), _FORMATS.get(kind, "u8"), f"format {memory.format!r}", memory)
+    dtype = _FORMATS.get(kind)
+    place = (_address(memory), memory.nbytes)
+    return View(place, dtype or "u8", dtype is not None, memory.itemsize, f"format {memory.format!r}", memory)
 
 
 def _tensor(tensor: Any, argument: str) -> View:
@@ -83,8 +108,13 @@ def _tensor(tensor: Any, argument: str) -> View:
     if tensor.layout.__str__() != "torch.strided":
         raise _refuse(argument, f"the tensor's layout is {tensor.layout}", "pass a dense tensor")
     name = str(tensor.dtype)
+    if tensor.is_conj() or tensor.is_neg():
+        raise _refuse(
+            argument, "the tensor is conjugated or negated lazily", "pass tensor.resolve_conj().resolve_neg()"
+        )
     memory = (tensor.data_ptr(), tensor.numel() * tensor.element_size())
-    return View(memory, _TORCH.get(name, "u8"), name, tensor)
+    dtype = _TORCH.get(name)
+    return View(memory, dtype or "u8", dtype is not None, tensor.element_size(), name, tensor)
 
 
 def _address(memory: memoryview) -> int:
@@ -98,6 +128,6 @@ def _address(memory: memoryview) -> int:
 
 def arithmetic(view: View, argument: str) -> str:
     """The type to reduce in."""
-    if view.dtype == "u8":
-        raise _refuse(argument, f"{view.name} cannot be reduced", "reduce float32, float16 or bfloat16")
+    if not view.reduced:
+        raise _refuse(argument, f"{view.name} cannot be reduced", f"reduce one of: {', '.join(sorted(_REDUCED))}")
     return view.dtype

@@ -118,6 +118,13 @@ class Communicator:
         self._native.all_reduce(source.memory, target.memory, dtype, op)
         return out
 
+    def reduce(self, tensor: Any, op: str = "sum", *, out: Any = None, root: int = 0) -> Any:
+        """The reduction of all ranks' ``tensor`` into the root's ``out``; other ranks pass none."""
+        source = view(tensor, "tensor")
+        dtype = arithmetic(source, "tensor")
+        self._native.reduce(source.memory, self._roots_output(out, source, root), dtype, op, root)
+        return out
+
     def all_gather(self, tensor: Any, *, out: Any) -> Any:
         """All ranks' ``tensor``, in rank order, into ``out``, which is ``world`` times as long."""
         source = view(tensor, "tensor")
@@ -141,12 +148,42 @@ class Communicator:
     def gather(self, tensor: Any, *, out: Any = None, root: int = 0) -> Any:
         """All ranks' ``tensor``, in rank order, into the root's ``out``; other ranks pass none."""
         source = view(tensor, "tensor")
-        target = None
+        self._native.gather(source.memory, self._roots_output(out, source, root), source.dtype, root)
+        return out
+
+    def scatter(self, tensor: Any = None, *, out: Any, root: int = 0) -> Any:
+        """This rank's block of the root's ``tensor``, into ``out``; other ranks pass none.
+
+        The root's ``tensor`` is ``world`` times as long.
+        """
+        target = view(out, "out", writable=True)
+        source = None
         if self.rank == root:
-            if out is None:
-                raise UsageError("HALO-E0502", "out: the root needs one", "pass out= on the root rank")
-            target = self._output(out, source.dtype, source.name).memory
-        self._native.gather(source.memory, target, source.dtype, root)
+            if tensor is None:
+                raise UsageError("HALO-E0502", "tensor: the root needs one", "pass it on the root rank")
+            given = view(tensor, "tensor")
+            source = given.memory
+            self._output(out, given.dtype, given.name)
+        self._native.scatter(source, target.memory, target.dtype, root)
+        return out
+
+    def all_to_all(
+        self, tensor: Any, *, out: Any, counts: list[int] | None = None, out_counts: list[int] | None = None
+    ) -> Any:
+        """Block i of ``out`` becomes rank i's block for this rank. Blocks are in rank order.
+
+        All blocks have the same size, unless ``counts`` and ``out_counts`` say how many elements go to each rank and
+        come from it; both, and on every rank.
+        """
+        source = view(tensor, "tensor")
+        target = self._output(out, source.dtype, source.name)
+        if counts is None and out_counts is None:
+            self._native.all_to_all(source.memory, target.memory, source.dtype)
+            return out
+        if counts is None or out_counts is None:
+            raise UsageError("HALO-E0502", "counts: only one of counts and out_counts is given", "give both, or none")
+        to, from_ = ([count * source.itemsize for count in counts], [count * source.itemsize for count in out_counts])
+        self._native.all_to_all_blocks(source.memory, target.memory, source.dtype, to, from_)
         return out
 
     def send(self, tensor: Any, to: int) -> None:
@@ -163,6 +200,20 @@ class Communicator:
     def barrier(self) -> None:
         """Returns when every rank has called it."""
         self._native.barrier()
+
+    def split(self, color: int | None, key: int = 0) -> Communicator | None:
+        """A communicator of the ranks that give the same ``color``, ordered by ``key``, then by rank.
+
+        Every rank calls it; one that gives no color gets none. This communicator goes on working.
+        """
+        made = self._native.split(color, key)
+        if made is None:
+            return None
+        split = Communicator.__new__(Communicator)
+        split._native, split.rank, split.world = made
+        split.name = split.statistics()["name"]
+        _open.add(split)
+        return split
 
     @property
     def links(self) -> list[Link]:
@@ -191,6 +242,13 @@ class Communicator:
 
     def __repr__(self) -> str:
         return f"<halo.Communicator {self.name!r} rank {self.rank} of {self.world}>"
+
+    def _roots_output(self, out: Any, source: Any, root: int) -> tuple[int, int] | None:
+        if self.rank != root:
+            return None
+        if out is None:
+            raise UsageError("HALO-E0502", "out: the root needs one", "pass out= on the root rank")
+        return self._output(out, source.dtype, source.name).memory
 
     @staticmethod
     def _output(out: Any, dtype: str, name: str) -> Any:

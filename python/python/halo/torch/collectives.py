@@ -19,7 +19,7 @@ from torch.distributed import ReduceOp
 from halo.communicator import Communicator
 from halo.errors import UsageError
 from halo.torch.lane import Operation
-from halo.torch.tensors import alike, give_back, multiple, on_host, only, place_for
+from halo.torch.tensors import alike, give_back, multiple, on_host, one_each, only, place_for, split_counts
 from halo.torch.work import HaloWork, JoinedWork
 
 Tensors = Sequence[torch.Tensor]
@@ -97,9 +97,10 @@ class Collectives(torch.distributed.ProcessGroup):
         source = on_host(tensor)
 
         def operation(communicator: Communicator) -> None:
-            reduced = communicator.all_reduce(source, op, out=torch.empty_like(source))
             if self._rank == root:
-                give_back(reduced, tensor)
+                give_back(communicator.reduce(source, op, out=torch.empty_like(source), root=root), tensor)
+            else:
+                communicator.reduce(source, op, root=root)
 
         return self._issue("reduce", opts, operation, [tensor])
 
@@ -193,6 +194,60 @@ class Collectives(torch.distributed.ProcessGroup):
                 give_back(block, output)
 
         return self._issue("gather", opts, operation, [outputs])
+
+    def scatter(self, output_tensors: Tensors, input_tensors: Sequence[Tensors], opts: Any) -> HaloWork:
+        output, root = only(output_tensors, "scatter"), opts.rootRank
+        source, place = None, place_for(output)
+        if self._rank == root:
+            inputs = only(input_tensors, "scatter")
+            alike("scatter", inputs, self._world, output, "scatter_list")
+            source = torch.cat([on_host(tensor).flatten() for tensor in inputs])
+
+        def operation(communicator: Communicator) -> None:
+            give_back(communicator.scatter(source, out=place, root=root), output)
+
+        return self._issue("scatter", opts, operation, [output])
+
+    # A block from every rank to every rank.
+
+    def alltoall(self, output_tensors: Tensors, input_tensors: Tensors, opts: Any = None) -> HaloWork:
+        one_each("all_to_all", output_tensors, self._world, "output_tensor_list")
+        one_each("all_to_all", input_tensors, self._world, "input_tensor_list")
+        source = torch.cat([on_host(tensor).flatten() for tensor in input_tensors])
+        counts, into = ([tensor.numel() for tensor in tensors] for tensors in (input_tensors, output_tensors))
+        place = torch.empty(sum(into), dtype=output_tensors[0].dtype)
+
+        def operation(communicator: Communicator) -> None:
+            communicator.all_to_all(source, out=place, counts=counts, out_counts=into)
+            for block, tensor in zip(place.split(into), output_tensors, strict=True):
+                give_back(block, tensor)
+
+        return self._issue("all_to_all", opts, operation, list(output_tensors))
+
+    def all_to_all_single(
+        self,
+        output: torch.Tensor,
+        input: torch.Tensor,
+        output_split_sizes: Sequence[int],
+        input_split_sizes: Sequence[int],
+        opts: Any = None,
+    ) -> HaloWork:
+        source, place = on_host(input), place_for(output)
+        counts = split_counts("all_to_all_single", input, input_split_sizes, self._world, "input")
+        into = split_counts("all_to_all_single", output, output_split_sizes, self._world, "output")
+        # Ranks that split unequally cannot tell whether all others do, so that those who may say so always do.
+        equal = not (input_split_sizes or output_split_sizes)
+
+        def operation(communicator: Communicator) -> None:
+            if equal:
+                communicator.all_to_all(source, out=place)
+            else:
+                communicator.all_to_all(source, out=place, counts=counts, out_counts=into)
+            give_back(place, output)
+
+        return self._issue("all_to_all_single", opts, operation, [output])
+
+    alltoall_base = all_to_all_single
 
     # No data at all.
 

@@ -37,14 +37,19 @@ def only(tensors: Sequence[torch.Tensor], operation: str) -> torch.Tensor:
     return tensors[0]
 
 
-def alike(operation: str, tensors: Sequence[torch.Tensor], count: int, like: torch.Tensor, what: str) -> None:
-    """Checks a list of ``count`` tensors, each with as many elements, of the same type, as ``like``."""
+def one_each(operation: str, tensors: Sequence[torch.Tensor], count: int, what: str) -> None:
+    """Checks that a list has ``count`` tensors."""
     if len(tensors) != count:
         raise UsageError(
             "HALO-E0562",
             f"{operation}: {what} has {len(tensors)} tensors, {count} are needed",
             "pass one for each rank",
         )
+
+
+def alike(operation: str, tensors: Sequence[torch.Tensor], count: int, like: torch.Tensor, what: str) -> None:
+    """Checks a list of ``count`` tensors, each with as many elements, of the same type, as ``like``."""
+    one_each(operation, tensors, count, what)
     for place, tensor in enumerate(tensors):
         if tensor.numel() != like.numel() or tensor.dtype != like.dtype:
             raise UsageError(
@@ -62,6 +67,23 @@ def multiple(operation: str, long: torch.Tensor, short: torch.Tensor, world: int
             f"{operation}: {what} is {describe(long)}, the other tensor is {describe(short)}",
             f"{what} must have {world} times its elements, one block for each rank, and the same type",
         )
+
+
+def split_counts(operation: str, tensor: torch.Tensor, sizes: Sequence[int], world: int, what: str) -> list[int]:
+    """The number of elements of each rank's block of ``tensor``, which is split along its first dimension.
+
+    Without ``sizes`` all blocks are equal.
+    """
+    rows = tensor.shape[0] if tensor.dim() else 0
+    sizes = list(sizes) or [rows // world] * world
+    if len(sizes) != world or sum(sizes) != rows:
+        raise UsageError(
+            "HALO-E0562",
+            f"{operation}: {what} has {rows} rows, to be split into {sizes}",
+            f"split sizes are {world} numbers, one for each rank, whose sum is the length of the first dimension",
+        )
+    row = tensor.numel() // rows if rows else 0
+    return [size * row for size in sizes]
 
 
 def describe(tensor: torch.Tensor) -> str:
