@@ -32,8 +32,8 @@ pub use halo_fabric::{
 };
 pub use operation::Kind;
 pub use plan::{Algorithm, PlanTable, Rule};
-pub use request::{Input, Request};
 /// The reduction by itself, for benches; not part of the interface.
 #[doc(hidden)]
 pub use reduce::{Source, reduce};
+pub use request::{Input, Request};
 pub use statistics::{LinkStatistics, OperationStatistics, Statistics};

@@ -2,6 +2,8 @@
 //! repeated. It keeps the real one's promises (order within a pair, room for a few messages, contents unchanged) and
 //! none beyond them: links overtake each other, a rank may be far behind, and credit comes as late as in the real one,
 //! with a message the other way or by itself after half the room is used.
+//!
+//! Delays are drawn, to find what goes wrong, or computed from a [`Timing`], to predict how long something takes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,7 +15,10 @@ use crate::message::{Message, Tag};
 
 #[derive(Debug)]
 struct Flying {
+    /// When its first byte arrives.
     arrives: u64,
+    /// How long the receiving port takes for it, in timed mode.
+    takes: u64,
     /// How many of the receiver's messages the sender has consumed.
     consumed: u64,
     /// Nothing, where only credit is told.
@@ -29,12 +34,48 @@ struct Lane {
     bytes: u64,
 }
 
+/// What takes how long in a network whose ranks have one full-duplex port each, in picoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// From the post to the flag of an empty message.
+    pub latency: u64,
+    /// A byte on the port.
+    pub per_byte: u64,
+    /// The processor's part in one message.
+    pub post: u64,
+    /// The processor's part in one byte that has arrived.
+    pub per_byte_reduced: u64,
+}
+
+#[derive(Debug)]
+enum Pace {
+    /// Every delay up to this many ticks, drawn.
+    Drawn {
+        most: u64,
+    },
+    Timed {
+        timing: Timing,
+        ranks: Vec<Port>,
+    },
+}
+
+/// A rank in timed mode.
+#[derive(Debug, Clone, Copy, Default)]
+struct Port {
+    /// How far this rank has come.
+    clock: u64,
+    /// When its port can send, and receive, the next byte.
+    sends: u64,
+    receives: u64,
+    finished: bool,
+}
+
 #[derive(Debug)]
 struct World {
     now: u64,
     random: u64,
     slots: usize,
-    max_delay: u64,
+    pace: Pace,
     lanes: Vec<Vec<Lane>>,
     lost: Option<usize>,
 }
@@ -52,16 +93,67 @@ impl World {
 impl World {
     /// Sends something on its way; a later one of a pair never overtakes an earlier one.
     fn fly(&mut self, from: usize, to: usize, consumed: u64, message: Option<(Tag, Vec<u8>)>) {
-        let most = self.max_delay;
-        let delay = 1 + self.draw(most);
-        let now = self.now;
+        let bytes = message.as_ref().map_or(0, |(_, payload)| payload.len() as u64);
+        let (arrival, takes) = match self.pace {
+            Pace::Drawn { most } => (self.now + 1 + self.draw(most), 0),
+            Pace::Timed { .. } => self.carry(from, bytes),
+        };
         let lane = &mut self.lanes[from][to];
-        lane.last_arrival = (now + delay).max(lane.last_arrival);
+        lane.last_arrival = arrival.max(lane.last_arrival);
         if let Some((_, payload)) = &message {
             lane.messages += 1;
             lane.bytes += payload.len() as u64;
         }
-        lane.flying.push_back(Flying { arrives: lane.last_arrival, consumed, message });
+        lane.flying.push_back(Flying { arrives: lane.last_arrival, takes, consumed, message });
+    }
+}
+
+impl World {
+    /// The time of a rank.
+    fn now(&self, rank: usize) -> u64 {
+        match &self.pace {
+            Pace::Drawn { .. } => self.now,
+            Pace::Timed { ranks, .. } => ranks[rank].clock,
+        }
+    }
+
+    /// When the first of `bytes` bytes arrives, and how long a port takes for them: it sends one message at a time.
+    fn carry(&mut self, from: usize, bytes: u64) -> (u64, u64) {
+        let Pace::Timed { timing, ranks } = &mut self.pace else { return (self.now, 0) };
+        let takes = bytes * timing.per_byte;
+        let sender = &mut ranks[from];
+        sender.clock += timing.post;
+        let leaves = sender.clock.max(sender.sends);
+        sender.sends = leaves + takes;
+        (leaves + timing.latency - timing.post, takes)
+    }
+
+    /// What arrives next at `rank`: from whom, and when it is there whole. The port takes in one message at a time, in
+    /// the order in which they come. Nothing earlier can be sent any more: the ranks that are behind run first.
+    fn next_arrival(&self, rank: usize) -> Option<(usize, u64)> {
+        let free = match &self.pace {
+            Pace::Drawn { .. } => 0,
+            Pace::Timed { ranks, .. } => ranks[rank].receives,
+        };
+        let first = |peer: usize| self.lanes[peer][rank].flying.front().map(|flying| (peer, flying));
+        let next = (0..self.lanes.len()).filter_map(first).min_by_key(|(_, flying)| flying.arrives);
+        next.map(|(peer, flying)| (peer, flying.arrives.max(free) + flying.takes))
+    }
+
+    /// The next message for `rank` that is there whole, and from whom.
+    fn arrive(&mut self, rank: usize) -> Option<(usize, Flying)> {
+        let (peer, arrival) = self.next_arrival(rank).filter(|(_, arrival)| *arrival <= self.now(rank))?;
+        if let Pace::Timed { ranks, .. } = &mut self.pace {
+            ranks[rank].receives = arrival;
+        }
+        Some((peer, self.lanes[peer][rank].flying.pop_front()?))
+    }
+
+    /// The processor's part in bytes that arrived.
+    fn work(&mut self, rank: usize, bytes: usize) {
+        if let Pace::Timed { timing, ranks } = &mut self.pace {
+            ranks[rank].clock += bytes as u64 * timing.per_byte_reduced;
+        }
     }
 }
 
@@ -77,8 +169,49 @@ impl Simulation {
     /// from `seed`.
     pub fn new(ranks: usize, slot_bytes: usize, slots: usize, max_delay: u64, seed: u64) -> Self {
         let lanes = (0..ranks).map(|_| (0..ranks).map(|_| Lane::default()).collect()).collect();
-        let world = World { now: 0, random: seed | 1, slots, max_delay, lanes, lost: None };
+        let pace = Pace::Drawn { most: max_delay };
+        let world = World { now: 0, random: seed | 1, slots, pace, lanes, lost: None };
         Self { world: Rc::new(RefCell::new(world)), slot_bytes }
+    }
+
+    /// A network in which everything takes the time that `timing` says, and nothing is drawn.
+    pub fn timed(ranks: usize, slot_bytes: usize, slots: usize, timing: Timing) -> Self {
+        let simulation = Self::new(ranks, slot_bytes, slots, 0, 1);
+        simulation.world.borrow_mut().pace = Pace::Timed { timing, ranks: vec![Port::default(); ranks] };
+        simulation
+    }
+
+    /// In timed mode: the rank that runs next, the one that is furthest behind; none when all have finished.
+    pub fn furthest_behind(&self) -> Option<usize> {
+        let world = self.world.borrow();
+        let Pace::Timed { ranks, .. } = &world.pace else { return None };
+        (0..ranks.len()).filter(|rank| !ranks[*rank].finished).min_by_key(|rank| ranks[*rank].clock)
+    }
+
+    /// In timed mode: nothing can be done on `rank` until something arrives.
+    pub fn skip(&self, rank: usize) {
+        let mut world = self.world.borrow_mut();
+        let now = world.now(rank);
+        let next = world.next_arrival(rank).map(|(_, arrival)| arrival);
+        let Pace::Timed { ranks, .. } = &mut world.pace else { return };
+        let others = (0..ranks.len()).filter(|other| *other != rank && !ranks[*other].finished);
+        let after_others = others.map(|other| ranks[other].clock + 1).min().unwrap_or(now);
+        ranks[rank].clock = next.unwrap_or(after_others).max(now + 1);
+    }
+
+    /// In timed mode: `rank` has nothing more to do.
+    pub fn finish(&self, rank: usize) {
+        if let Pace::Timed { ranks, .. } = &mut self.world.borrow_mut().pace {
+            ranks[rank].finished = true;
+        }
+    }
+
+    /// In timed mode: how far the last rank has come.
+    pub fn latest(&self) -> u64 {
+        match &self.world.borrow().pace {
+            Pace::Timed { ranks, .. } => ranks.iter().map(|rank| rank.clock).max().unwrap_or_default(),
+            Pace::Drawn { .. } => self.world.borrow().now,
+        }
     }
 
     /// The fabric of one rank.
@@ -167,9 +300,10 @@ impl Fabric for SimFabric {
     fn release(&mut self, peer: usize) -> Result<(), FabricError> {
         let mut world = self.world.borrow_mut();
         let from = &mut self.peers[peer];
-        let (credit, ..) = from.inbox.pop_front().expect("released a message that was there");
+        let (credit, _, payload) = from.inbox.pop_front().expect("released a message that was there");
         from.acknowledged = from.acknowledged.max(credit);
         from.consumed += 1;
+        world.work(self.rank, payload.len());
         if from.consumed - from.told >= (world.slots as u64).div_ceil(2) {
             from.told = from.consumed;
             world.fly(self.rank, peer, from.consumed, None);
@@ -183,14 +317,11 @@ impl Fabric for SimFabric {
             let cause = "the simulation lost it".to_owned();
             return Err(FabricError::PeerLost { peer, host: format!("sim{peer}"), cause });
         }
-        let now = world.now;
-        for (peer, from) in self.peers.iter_mut().enumerate() {
-            let flying = &mut world.lanes[peer][self.rank].flying;
-            while let Some(arrived) = flying.pop_front_if(|flying| flying.arrives <= now) {
-                match arrived.message {
-                    Some((tag, payload)) => from.inbox.push_back((arrived.consumed, tag, payload)),
-                    None => from.acknowledged = from.acknowledged.max(arrived.consumed),
-                }
+        while let Some((peer, arrived)) = world.arrive(self.rank) {
+            let from = &mut self.peers[peer];
+            match arrived.message {
+                Some((tag, payload)) => from.inbox.push_back((arrived.consumed, tag, payload)),
+                None => from.acknowledged = from.acknowledged.max(arrived.consumed),
             }
         }
         Ok(())

@@ -95,6 +95,12 @@ impl Chunks {
     }
 }
 
+/// The other ranks, beginning with the next one: if all began with rank 0, it would take in everybody's bytes while the
+/// ports of the others stood idle.
+fn others(rank: usize, world: usize) -> impl Iterator<Item = usize> {
+    (rank + 1..world).chain(0..rank)
+}
+
 /// The oldest message from `peer`, if it has come, checked to be `length` bytes of the operation `tag`.
 fn expected<F: Fabric>(
     fabric: &F,
@@ -112,5 +118,7 @@ fn expected<F: Fabric>(
     Ok(Some(message))
 }
 
+#[cfg(test)]
+mod scaling;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected};
+use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected, others};
 use crate::dtype::{DType, ReduceOp};
 use crate::reduce::{Source, reduce};
 
@@ -74,8 +74,7 @@ impl<'a> Reduce<'a> {
     }
 
     fn peers(&self) -> impl Iterator<Item = usize> + use<> {
-        let rank = self.rank;
-        (0..self.sent.len()).filter(move |peer| *peer != rank)
+        others(self.rank, self.sent.len())
     }
 
     /// Sends the next chunk to every peer that has room.

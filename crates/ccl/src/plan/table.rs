@@ -148,16 +148,24 @@ impl PlanTable {
             .collect();
         rules.sort_by_key(|rule| rule.up_to);
         let chunk = slot_bytes;
-        // Two ranks move the same bytes either way, and one phase is shorter than two.
-        let one_shot = if ranks == 2 { usize::MAX } else { ONE_SHOT_BYTES };
-        rules.push(Choice { up_to: one_shot, algorithm: Algorithm::OneShot, chunk });
+        rules.push(Choice { up_to: one_shot_bytes(ranks, transport), algorithm: Algorithm::OneShot, chunk });
         rules.push(Choice { up_to: usize::MAX, algorithm: Algorithm::TwoShot, chunk });
         Choices(rules)
     }
 }
 
-/// Up to this size three and more ranks send everything to everybody, unless a table says otherwise.
-const ONE_SHOT_BYTES: usize = 64 * 1024;
+/// Up to this size everybody sends everything to everybody, unless a table says otherwise. Two ranks move the same bytes
+/// either way, and one phase is shorter than two. The figures for three and more are those of docs/scaling.md: E810 for
+/// rdma, USB4 for tcp.
+fn one_shot_bytes(ranks: usize, transport: &str) -> usize {
+    const KIB: usize = 1024;
+    match (ranks, transport) {
+        (0..=2, _) => usize::MAX,
+        (_, "rdma") => 36 * KIB / (ranks - 2),
+        (_, "shm") => 64 * KIB,
+        _ => 200 * KIB / (ranks - 2),
+    }
+}
 
 /// What an all-reduce uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,10 +223,10 @@ mod tests {
         assert_eq!(choice(1024), (Algorithm::Doubling, 8192));
         assert_eq!(choice(1025), (Algorithm::TwoShot, 4096));
         assert_eq!(choice(1 << 40), (Algorithm::OneShot, 8192));
-        for (ranks, transport) in [(4, "tcp"), (3, "shm")] {
+        for (ranks, transport, last) in [(4, "tcp", 102_400), (3, "shm", 65_536), (4, "rdma", 18_432)] {
             let choices = table.choices(ranks, transport, 8192);
-            assert_eq!(choices.of(65536).algorithm, Algorithm::OneShot);
-            assert_eq!(choices.of(65537).algorithm, Algorithm::TwoShot);
+            assert_eq!(choices.of(last).algorithm, Algorithm::OneShot);
+            assert_eq!(choices.of(last + 1).algorithm, Algorithm::TwoShot);
         }
         assert_eq!(table.choices(2, "shm", 8192).of(1 << 40).algorithm, Algorithm::OneShot);
     }

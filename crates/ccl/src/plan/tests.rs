@@ -8,7 +8,7 @@ use crate::dtype::{DType, ReduceOp};
 use crate::operation::{Kind, Operation};
 
 const STEPS: usize = 4_000_000;
-const SUM: Arithmetic = Arithmetic { dtype: DType::F32, op: ReduceOp::Sum };
+pub(super) const SUM: Arithmetic = Arithmetic { dtype: DType::F32, op: ReduceOp::Sum };
 
 fn tag(kind: Kind, bytes: usize) -> Tag {
     let op = matches!(kind, Kind::AllReduce | Kind::ReduceScatter).then_some(ReduceOp::Sum);

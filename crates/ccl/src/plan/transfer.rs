@@ -3,7 +3,7 @@
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected};
+use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected, others};
 
 #[derive(Debug)]
 pub(crate) struct Transfer<'a> {
@@ -44,8 +44,7 @@ impl<'a> Transfer<'a> {
     }
 
     fn peers(&self) -> impl Iterator<Item = usize> + use<> {
-        let rank = self.rank;
-        (0..self.sent.len()).filter(move |peer| *peer != rank)
+        others(self.rank, self.sent.len())
     }
 }
 

@@ -1,0 +1,200 @@
+//! How long an all-reduce takes on networks that are not here: formulas, checked against the plans themselves on the
+//! simulated fabric in timed mode. `docs/scaling.md` holds what they say; write it anew with
+//! `UPDATE_DOCS=1 cargo test -p halo-ccl scaling`.
+
+use std::fmt::Write;
+
+use halo_fabric::sim::{Simulation, Timing};
+
+use super::tests::SUM;
+use super::{Algorithm, Doubling, Parts, Plan, Progress, Reduce, ReduceAndShare};
+use crate::dtype::DType;
+use crate::dtype::ReduceOp;
+use crate::operation::{Kind, Operation};
+
+const SLOT_BYTES: usize = 128 * 1024;
+const SLOTS: usize = 8;
+
+/// A network of the users', by its published or assumed figures.
+struct Network {
+    name: &'static str,
+    timing: Timing,
+}
+
+/// Latency in microseconds, bandwidth in gigabits per second. The processor's part is that of the measuring machine:
+/// 0.6 us a post (maikzz32/strix-halo-vllm-cluster, verbs) and 12 GB/s of reduction.
+fn network(name: &'static str, latency: f64, bandwidth: f64, post: f64) -> Network {
+    let picoseconds = |microseconds: f64| (microseconds * 1e6) as u64;
+    let timing = Timing {
+        latency: picoseconds(latency),
+        per_byte: (8000.0 / bandwidth) as u64,
+        post: picoseconds(post),
+        per_byte_reduced: 83,
+    };
+    Network { name, timing }
+}
+
+fn networks() -> [Network; 3] {
+    [
+        network("E810 100GbE, RDMA (5.23 us, 50.6 Gb/s)", 5.23, 50.6, 0.6),
+        network("25GbE, RDMA (6 us, 23 Gb/s assumed)", 6.0, 23.0, 0.6),
+        network("USB4, TCP (68 us, 18 Gb/s assumed)", 68.0, 18.0, 5.0),
+    ]
+}
+
+/// Microseconds by formula. `n` ranks, messages one after the other through one port, and reduction of what arrived: all
+/// of it where it fits a slot, the last slot's worth where it is cut in chunks.
+fn formula(algorithm: Algorithm, ranks: usize, bytes: usize, timing: Timing) -> f64 {
+    let (n, b) = (ranks as f64, bytes as f64);
+    let (latency, post) = (timing.latency as f64, timing.post as f64);
+    let (wire, work) = (timing.per_byte as f64, timing.per_byte_reduced as f64);
+    let slot = |bytes: f64| bytes.min(SLOT_BYTES as f64);
+    // The processor posts while the port sends: whichever takes longer.
+    let all_sent = |bytes: f64| (wire * (n - 1.0) * bytes).max(post * (n - 2.0) + wire * bytes);
+    let picoseconds = match algorithm {
+        Algorithm::OneShot => {
+            let busiest = all_sent(b).max(work * (n - 1.0) * (b - slot(b)));
+            latency + busiest + work * (n - 1.0) * slot(b)
+        }
+        Algorithm::TwoShot => {
+            let share = b / n;
+            2.0 * (latency + all_sent(share) + work * (n - 1.0) * slot(share))
+        }
+        Algorithm::Doubling => {
+            let steps = n.log2().ceil();
+            steps * latency + wire * (n - 1.0) * b + work * (n - 1.0) * b
+        }
+    };
+    picoseconds / 1e6
+}
+
+/// Microseconds that the plans take on the simulated fabric.
+fn simulated(algorithm: Algorithm, ranks: usize, bytes: usize, timing: Timing) -> f64 {
+    let simulation = Simulation::timed(ranks, SLOT_BYTES, SLOTS, timing);
+    let op = Some(ReduceOp::Sum);
+    let tag = Operation { kind: Kind::AllReduce, dtype: DType::F32, op, root: None, epoch: 1, bytes }.tag();
+    let mut outputs = vec![vec![0; bytes]; ranks];
+    let fabrics: Vec<_> = (0..ranks).map(|rank| simulation.rank(rank)).collect();
+    match algorithm {
+        Algorithm::OneShot => {
+            let parts = Parts::same(&(0..bytes));
+            let plans = outputs.iter_mut().zip(&fabrics);
+            let plans =
+                plans.map(|(output, fabric)| Reduce::new(fabric, tag, SUM, None, output, parts, 0)).collect();
+            drive(&simulation, fabrics, plans)
+        }
+        Algorithm::TwoShot => {
+            let plans = outputs.iter_mut().zip(&fabrics);
+            let plans =
+                plans.map(|(output, fabric)| ReduceAndShare::new(fabric, tag, SUM, None, output)).collect();
+            drive(&simulation, fabrics, plans)
+        }
+        Algorithm::Doubling => {
+            let plans = outputs.iter_mut().zip(&fabrics);
+            let plans = plans
+                .map(|(output, fabric)| Doubling::new(fabric, tag, SUM, None, output, Vec::new()))
+                .collect();
+            drive(&simulation, fabrics, plans)
+        }
+    }
+}
+
+fn drive<P: Plan>(
+    simulation: &Simulation,
+    mut fabrics: Vec<halo_fabric::sim::SimFabric>,
+    mut plans: Vec<P>,
+) -> f64 {
+    use halo_fabric::Fabric;
+    while let Some(rank) = simulation.furthest_behind() {
+        fabrics[rank].progress().unwrap();
+        match plans[rank].step(&mut fabrics[rank]).unwrap() {
+            Progress::Done => simulation.finish(rank),
+            Progress::Moved => {}
+            Progress::Idle => simulation.skip(rank),
+        }
+    }
+    simulation.latest() as f64 / 1e6
+}
+
+/// Doubling is for small sizes: it moves as much as one-shot and collects it all before it reduces.
+fn usable(algorithm: Algorithm, ranks: usize, bytes: usize) -> bool {
+    match algorithm {
+        Algorithm::OneShot => true,
+        Algorithm::TwoShot => ranks > 2,
+        Algorithm::Doubling => ranks > 2 && bytes <= 64 * 1024,
+    }
+}
+
+#[test]
+fn the_formulas_are_what_the_plans_do() {
+    for Network { name, timing } in networks() {
+        for (ranks, bytes) in
+            [2, 3, 4, 8, 16].into_iter().flat_map(|ranks| [(ranks, 8), (ranks, 8192), (ranks, 49_152)])
+        {
+            check(name, ranks, bytes, timing);
+        }
+        for ranks in [2, 4] {
+            check(name, ranks, 1024 * 1024, timing);
+        }
+    }
+}
+
+fn check(name: &str, ranks: usize, bytes: usize, timing: Timing) {
+    for algorithm in Algorithm::ALL.into_iter().filter(|algorithm| usable(*algorithm, ranks, bytes)) {
+        let (told, done) =
+            (formula(algorithm, ranks, bytes, timing), simulated(algorithm, ranks, bytes, timing));
+        assert!(
+            (0.75..=1.33).contains(&(told / done)),
+            "{name}, {ranks} ranks, {bytes} bytes, {algorithm}: formula {told:.1} us, simulated {done:.1} us"
+        );
+    }
+}
+
+/// The size from which on two-shot beats one-shot, to a hundredth.
+fn switch(ranks: usize, timing: Timing) -> usize {
+    let mut bytes = 256.0;
+    while formula(Algorithm::TwoShot, ranks, bytes as usize, timing)
+        >= formula(Algorithm::OneShot, ranks, bytes as usize, timing)
+    {
+        bytes *= 1.01;
+    }
+    bytes as usize
+}
+
+fn predictions() -> String {
+    let mut page = String::new();
+    for Network { name, timing } in networks() {
+        let _ = writeln!(page, "### {name}\n");
+        page += "| ranks | 8 KiB | 48 KiB | 1 MiB | 64 MiB | two-shot from |\n|---|---|---|---|---|---|\n";
+        for ranks in [2, 3, 4, 8, 16] {
+            let _ = write!(page, "| {ranks} ");
+            for bytes in [8 * 1024, 48 * 1024, 1024 * 1024, 64 * 1024 * 1024] {
+                let usable = Algorithm::ALL.into_iter().filter(|algorithm| usable(*algorithm, ranks, bytes));
+                let timed = usable.map(|algorithm| (formula(algorithm, ranks, bytes, timing), algorithm));
+                let (microseconds, algorithm) =
+                    timed.min_by(|a, b| a.0.total_cmp(&b.0)).expect("one-shot always is");
+                let _ = write!(page, "| {microseconds:.1} us, {algorithm} ");
+            }
+            let from =
+                if ranks == 2 { "never".to_owned() } else { format!("{} KiB", switch(ranks, timing) / 1024) };
+            let _ = writeln!(page, "| {from} |");
+        }
+        page.push('\n');
+    }
+    page
+}
+
+#[test]
+fn the_scaling_page_holds_the_predictions() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scaling.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (begin, end) = ("<!-- predictions -->\n", "<!-- end of predictions -->");
+    let (head, rest) = page.split_once(begin).unwrap();
+    let (_, tail) = rest.split_once(end).unwrap();
+    let fresh = format!("{head}{begin}\n{}{end}{tail}", predictions());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &fresh).unwrap();
+    } else {
+        assert_eq!(page, fresh, "run UPDATE_DOCS=1 cargo test -p halo-ccl scaling");
+    }
+}
