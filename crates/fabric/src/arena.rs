@@ -10,11 +10,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::atomic::AtomicU64;
+use crate::flag;
 use crate::message::{HEADER_BYTES, Header};
 
 /// Shared memory of one rank, mapped here: this rank's own arena, or a peer's on the same host.
@@ -111,12 +113,12 @@ impl Arena {
 
     /// Reads a flag or credit; what was written before its release store is visible after this.
     pub fn load(&self, offset: usize) -> u64 {
-        self.word(offset).load(Ordering::Acquire)
+        flag::look(self.word(offset))
     }
 
     /// Raises a flag or tells a credit, after everything written before.
     pub fn store(&self, offset: usize, value: u64) {
-        self.word(offset).store(value, Ordering::Release);
+        flag::raise(self.word(offset), value);
     }
 
     /// Copies `source` to `offset`. The caller holds the credit of the slot it writes to.

@@ -4,12 +4,14 @@
 //! [`Mesh::connect`] has all ranks meet and returns the [`Fabric`] over which `halo-ccl` runs its collectives.
 
 mod arena;
+mod atomic;
 mod bootstrap;
 mod config;
 mod control;
 mod doorbell;
 mod error;
 mod fabric;
+mod flag;
 mod host;
 mod key;
 mod layout;
@@ -20,6 +22,7 @@ mod rdma;
 mod shm;
 pub mod sim;
 mod tcp;
+mod window;
 mod wire;
 
 pub use arena::Arena;

@@ -16,6 +16,7 @@ use crate::key::Key;
 use crate::layout::{FLAG_IN_TRAILER, Layout};
 use crate::link::{Alarm, AnyLink, Link, LinkFailure, Transport};
 use crate::message::{Header, Message, Outgoing, SHORT_BYTES, SHORT_IN_TRAILER, Tag};
+use crate::window::Window;
 
 /// How long a closing rank waits for its last bytes to leave.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
@@ -55,26 +56,18 @@ pub(crate) struct Peer {
     info: LinkInfo,
     link: AnyLink,
     bytes: Arc<LinkBytes>,
-    /// Messages sent to it.
-    sent: u64,
-    /// How many of them it has told to have consumed.
-    acknowledged: u64,
-    /// Its messages consumed here.
-    consumed: u64,
-    /// How many of those it has been told of.
-    told: u64,
+    window: Window,
 }
 
 impl Peer {
-    pub(crate) fn new(info: LinkInfo, link: AnyLink) -> Self {
-        let bytes = Arc::default();
-        Self { info, link, bytes, sent: 0, acknowledged: 0, consumed: 0, told: 0 }
+    pub(crate) fn new(info: LinkInfo, link: AnyLink, slots: usize) -> Self {
+        Self { info, link, bytes: Arc::default(), window: Window::new(slots) }
     }
+}
 
-    /// The peer has consumed this many messages; it may have said more before.
-    fn learn(&mut self, consumed: u64) {
-        self.acknowledged = self.acknowledged.max(consumed.min(self.sent));
-    }
+/// Only this rank's thread counts, so a plain store loses nothing and locks no bus.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
 }
 
 /// All links of one rank.
@@ -195,10 +188,10 @@ impl Mesh {
     /// Whether there is anything of this peer's that was not there when it was last looked at.
     fn has_stirred(&self, rank: usize) -> bool {
         let peer = self.peer(rank);
-        let number = peer.consumed + 1;
+        let number = peer.window.next();
         let trailer = self.layout.slot(self.rank, rank, number) + self.layout.slot_bytes;
         arrived(&self.arena, trailer, number).is_some()
-            || self.arena.load(self.layout.credit(self.rank, rank)) > peer.acknowledged
+            || peer.window.is_news(self.arena.load(self.layout.credit(self.rank, rank)))
     }
 
     fn peer(&self, rank: usize) -> &Peer {
@@ -254,40 +247,34 @@ impl Fabric for Mesh {
 
     #[inline]
     fn can_send(&mut self, peer: usize) -> bool {
-        let slots = self.layout.slots as u64;
         let to = self.peers[peer].as_mut().expect("a rank has no link to itself");
-        if to.sent - to.acknowledged >= slots {
-            let told = self.arena.load(self.layout.credit(self.rank, peer));
-            to.learn(told);
+        if !to.window.has_room() {
+            to.window.learn(self.arena.load(self.layout.credit(self.rank, peer)));
             // Credit also lies in messages that have arrived and wait: an operation in place must send before it may
             // consume them.
-            for number in to.consumed + 1..=to.consumed + slots {
+            for number in to.window.waiting() {
                 let trailer = self.layout.slot(self.rank, peer, number) + self.layout.slot_bytes;
                 let Some(header) = arrived(&self.arena, trailer, number) else { break };
-                to.learn(header.consumed);
+                to.window.learn(header.consumed);
             }
         }
-        to.sent - to.acknowledged < slots && to.link.ready()
+        to.window.has_room() && to.link.ready()
     }
 
     #[inline]
     fn send(&mut self, peer: usize, tag: Tag, payload: &[u8]) -> Result<(), FabricError> {
         assert!(payload.len() <= self.layout.slot_bytes, "a message is at most one slot");
-        let slots = self.layout.slots as u64;
         let to = self.peers[peer].as_mut().expect("a rank has no link to itself");
-        assert!(to.sent - to.acknowledged < slots, "sent without room");
-        to.sent += 1;
-        let message = Outgoing { number: to.sent, tag, consumed: to.consumed, payload };
-        let written = to.link.write(&self.arena, &message);
-        to.told = to.consumed;
-        to.bytes.sent.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        let (number, consumed) = to.window.send();
+        let written = to.link.write(&self.arena, &Outgoing { number, tag, consumed, payload });
+        add(&to.bytes.sent, payload.len() as u64);
         written.or_else(|cause| self.broken(peer, cause))
     }
 
     #[inline]
     fn head(&self, peer: usize) -> Result<Option<Message<'_>>, FabricError> {
         let from = self.peer(peer);
-        let number = from.consumed + 1;
+        let number = from.window.next();
         let slot = self.layout.slot(self.rank, peer, number);
         let trailer = slot + self.layout.slot_bytes;
         let Some(header) = arrived(&self.arena, trailer, number) else { return Ok(None) };
@@ -309,17 +296,12 @@ impl Fabric for Mesh {
     #[inline]
     fn release(&mut self, peer: usize) -> Result<(), FabricError> {
         let from = self.peers[peer].as_mut().expect("a rank has no link to itself");
-        let trailer = self.layout.slot(self.rank, peer, from.consumed + 1) + self.layout.slot_bytes;
+        let trailer = self.layout.slot(self.rank, peer, from.window.next()) + self.layout.slot_bytes;
         let header = self.arena.read_header(trailer);
-        from.bytes.received.fetch_add(header.length, Ordering::Relaxed);
-        from.learn(header.consumed);
-        from.consumed += 1;
-        // Messages the other way carry credit for free; only one-sided traffic needs it told apart.
-        if from.consumed - from.told < (self.layout.slots as u64).div_ceil(2) {
-            return Ok(());
-        }
-        from.told = from.consumed;
-        let written = from.link.write_credit(&self.arena, from.consumed);
+        add(&from.bytes.received, header.length);
+        from.window.learn(header.consumed);
+        let Some(credit) = from.window.release() else { return Ok(()) };
+        let written = from.link.write_credit(&self.arena, credit);
         written.or_else(|cause| self.broken(peer, cause))
     }
 

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use crate::error::FabricError;
 use crate::fabric::Fabric;
 use crate::message::{Message, Tag};
+use crate::window::Window;
 
 #[derive(Debug)]
 struct Flying {
@@ -217,7 +218,9 @@ impl Simulation {
     /// The fabric of one rank.
     pub fn rank(&self, rank: usize) -> SimFabric {
         let ranks = self.world.borrow().lanes.len();
-        let peers = (0..ranks).map(|_| Peer::default()).collect();
+        let slots = self.world.borrow().slots;
+        let peer = |_| Peer { inbox: VecDeque::new(), window: Window::new(slots) };
+        let peers = (0..ranks).map(peer).collect();
         SimFabric { world: Rc::clone(&self.world), rank, slot_bytes: self.slot_bytes, peers }
     }
 
@@ -242,15 +245,12 @@ impl Simulation {
     }
 }
 
-/// One peer as one rank sees it; the counts are those of the real mesh.
-#[derive(Debug, Default)]
+/// One peer as one rank sees it.
+#[derive(Debug)]
 struct Peer {
     /// (its credit, what it says), oldest first.
     inbox: VecDeque<(u64, Tag, Vec<u8>)>,
-    sent: u64,
-    acknowledged: u64,
-    consumed: u64,
-    told: u64,
+    window: Window,
 }
 
 /// The simulated fabric of one rank.
@@ -276,20 +276,15 @@ impl Fabric for SimFabric {
     }
 
     fn can_send(&mut self, peer: usize) -> bool {
-        let slots = self.world.borrow().slots as u64;
         let to = &mut self.peers[peer];
-        let waiting = to.inbox.back().map_or(0, |(consumed, ..)| *consumed);
-        to.acknowledged = to.acknowledged.max(waiting);
-        to.sent - to.acknowledged < slots
+        to.window.learn(to.inbox.back().map_or(0, |(consumed, ..)| *consumed));
+        to.window.has_room()
     }
 
     fn send(&mut self, peer: usize, tag: Tag, payload: &[u8]) -> Result<(), FabricError> {
         assert!(payload.len() <= self.slot_bytes, "a message is at most one slot");
-        assert!(self.can_send(peer), "sent without room");
-        let to = &mut self.peers[peer];
-        to.sent += 1;
-        to.told = to.consumed;
-        self.world.borrow_mut().fly(self.rank, peer, to.consumed, Some((tag, payload.to_vec())));
+        let (_, consumed) = self.peers[peer].window.send();
+        self.world.borrow_mut().fly(self.rank, peer, consumed, Some((tag, payload.to_vec())));
         Ok(())
     }
 
@@ -301,12 +296,10 @@ impl Fabric for SimFabric {
         let mut world = self.world.borrow_mut();
         let from = &mut self.peers[peer];
         let (credit, _, payload) = from.inbox.pop_front().expect("released a message that was there");
-        from.acknowledged = from.acknowledged.max(credit);
-        from.consumed += 1;
+        from.window.learn(credit);
         world.work(self.rank, payload.len());
-        if from.consumed - from.told >= (world.slots as u64).div_ceil(2) {
-            from.told = from.consumed;
-            world.fly(self.rank, peer, from.consumed, None);
+        if let Some(consumed) = from.window.release() {
+            world.fly(self.rank, peer, consumed, None);
         }
         Ok(())
     }
@@ -321,7 +314,7 @@ impl Fabric for SimFabric {
             let from = &mut self.peers[peer];
             match arrived.message {
                 Some((tag, payload)) => from.inbox.push_back((arrived.consumed, tag, payload)),
-                None => from.acknowledged = from.acknowledged.max(arrived.consumed),
+                None => from.window.learn(arrived.consumed),
             }
         }
         Ok(())

@@ -219,7 +219,7 @@ fn assemble(
         let Joining { info, control, .. } = joined;
         let (rank, host) = (info.peer, info.host.clone());
         controls.push(ControlPeer { rank, host, stream: control.stream });
-        peers[rank] = Some(Peer::new(info, link));
+        peers[rank] = Some(Peer::new(info, link, layout.slots));
     }
     let control = Control::start(config.world, controls, config.peer_timeout)?;
     Ok(Mesh::assemble(config.rank, address, layout, arena, peers, control))
