@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use halo_ccl::{DType, ReduceOp, Source, reduce};
+use halo_ccl::{Arithmetic, DType, ReduceOp, Rounding, Source, reduce};
 use serde::Serialize;
 
 use crate::results::median;
@@ -63,7 +63,8 @@ fn values(bytes: usize, seed: u8) -> Vec<u8> {
 
 fn sum(inputs: &[Vec<u8>], output: &mut [u8]) {
     let sources: [Source<'_>; 4] = std::array::from_fn(|at| Source::Bytes(&inputs[at % inputs.len()]));
-    reduce(DType::BF16, ReduceOp::Sum, &sources[..inputs.len()], output);
+    let arithmetic = Arithmetic { dtype: DType::BF16, op: ReduceOp::Sum, rounding: Rounding::Once };
+    reduce(arithmetic, &sources[..inputs.len()], output);
 }
 
 fn add(left: &[f32], right: &[f32], output: &mut [f32]) {

@@ -245,39 +245,115 @@ typedef struct {
 #define HALO_ERROR_UNKNOWN_TICKET 518
 
 /**
+ * IEEE 754 binary64.
+ */
+#define HALO_DTYPE_F64 1
+
+/**
  * IEEE 754 binary32.
  */
-#define HALO_DTYPE_F32 1
+#define HALO_DTYPE_F32 2
 
 /**
  * IEEE 754 binary16.
  */
-#define HALO_DTYPE_F16 2
+#define HALO_DTYPE_F16 3
 
 /**
  * bfloat16: the upper half of a binary32.
  */
-#define HALO_DTYPE_BF16 3
+#define HALO_DTYPE_BF16 4
 
 /**
- * Bytes; moved, never added.
+ * OCP 8-bit float E4M3: no infinity; what is larger than 448 becomes 448.
  */
-#define HALO_DTYPE_U8 4
+#define HALO_DTYPE_F8E4M3 5
 
 /**
- * The sum in rank order, accumulated in f32 and rounded once, so that every rank gets the same bits.
+ * OCP 8-bit float E5M2.
+ */
+#define HALO_DTYPE_F8E5M2 6
+
+/**
+ * E4M3 with bias 8, one zero and one NaN (AMD's CDNA 3); what is larger than 240 becomes NaN.
+ */
+#define HALO_DTYPE_F8E4M3FNUZ 7
+
+/**
+ * E5M2 with bias 16, one zero and one NaN (AMD's CDNA 3); what is larger than 57344 becomes NaN.
+ */
+#define HALO_DTYPE_F8E5M2FNUZ 8
+
+/**
+ * Signed, 8 bits.
+ */
+#define HALO_DTYPE_I8 9
+
+/**
+ * Signed, 16 bits.
+ */
+#define HALO_DTYPE_I16 10
+
+/**
+ * Signed, 32 bits.
+ */
+#define HALO_DTYPE_I32 11
+
+/**
+ * Signed, 64 bits.
+ */
+#define HALO_DTYPE_I64 12
+
+/**
+ * Unsigned, 8 bits.
+ */
+#define HALO_DTYPE_U8 13
+
+/**
+ * Unsigned, 16 bits.
+ */
+#define HALO_DTYPE_U16 14
+
+/**
+ * Unsigned, 32 bits.
+ */
+#define HALO_DTYPE_U32 15
+
+/**
+ * Unsigned, 64 bits.
+ */
+#define HALO_DTYPE_U64 16
+
+/**
+ * A byte; any but zero is true. Results are 0 or 1.
+ */
+#define HALO_DTYPE_BOOL 17
+
+/**
+ * The sum. Floats are computed in f32 (f64 in itself) in rank order and rounded once, so that every rank gets the
+ * same bits; integers wrap; of truth values it is "or".
  */
 #define HALO_OP_SUM 1
 
 /**
+ * The product; of truth values "and".
+ */
+#define HALO_OP_PROD 2
+
+/**
  * The largest; NaN if any is NaN.
  */
-#define HALO_OP_MAX 2
+#define HALO_OP_MAX 3
 
 /**
  * The smallest; NaN if any is NaN.
  */
-#define HALO_OP_MIN 3
+#define HALO_OP_MIN 4
+
+/**
+ * The sum divided by the number of ranks, before the rounding; integers towards zero. Not of truth values.
+ */
+#define HALO_OP_AVG 5
 
 /**
  * As `halo_all_reduce`.

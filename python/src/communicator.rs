@@ -24,7 +24,7 @@ pub(crate) struct NativeCommunicator {
 impl NativeCommunicator {
     /// Meets the other ranks, at `settings["rendezvous"]` or through `store`.
     #[new]
-    #[pyo3(signature = (rank, world, *, name, store=None, rendezvous=None, transport=None, key=None, timeout=None, peer_timeout=None, interface=None, address=None, rdma_device=None, stats_file=None))]
+    #[pyo3(signature = (rank, world, *, name, store=None, rendezvous=None, transport=None, key=None, timeout=None, peer_timeout=None, interface=None, address=None, rdma_device=None, stats_file=None, rounding=None))]
     #[allow(clippy::too_many_arguments, reason = "one keyword argument per setting")]
     fn new(
         py: Python<'_>,
@@ -41,11 +41,15 @@ impl NativeCommunicator {
         address: Option<String>,
         rdma_device: Option<String>,
         stats_file: Option<String>,
+        rounding: Option<String>,
     ) -> PyResult<Self> {
         let mut config = Config::from_env(rank, world).map_err(|error| raise(&error.into()))?;
         let fabric = |error: FabricError| raise(&error.into());
         if let Some(transport) = transport {
             config.transport = transport.parse().map_err(fabric)?;
+        }
+        if let Some(rounding) = rounding {
+            config.rounding = rounding.parse().map_err(fabric)?;
         }
         if let Some(address) = address {
             config.address = Some(address.parse().map_err(|_| {

@@ -24,7 +24,10 @@ mod _halo {
     /// The name of every element type, and whether it can be reduced.
     #[pyfunction]
     fn element_types() -> Vec<(String, bool)> {
-        halo_ccl::DType::ALL.iter().map(|dtype| (dtype.to_string(), dtype.is_arithmetic())).collect()
+        halo_ccl::DType::ALL
+            .iter()
+            .map(|dtype| (dtype.to_string(), halo_ccl::ReduceOp::Sum.is_defined_for(*dtype)))
+            .collect()
     }
 
     #[pymodule_init]

@@ -84,6 +84,79 @@ def test_every_collective_is_right(values, transport, world):
     assert values(everything, world=world, transport=transport) == [3 * len(SIZES)] * world
 
 
+FLOATS = [
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e5m2,
+    torch.float8_e4m3fnuz,
+    torch.float8_e5m2fnuz,
+]
+INTEGERS = [
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+]
+
+
+def every_type(communicator):
+    rank = communicator.rank
+    for dtype in [*FLOATS, *INTEGERS, torch.bool]:
+        # Every byte, so that 8-bit floats come with their NaNs, infinities and overflows; as numbers elsewhere.
+        small = dtype.itemsize == 1 and dtype.is_floating_point
+        patterns = [(torch.arange(256) * (2 * r + 1) + 7 * r) % 256 for r in range(3)]
+        lowest = -100 if dtype.is_signed else 0
+        inputs = [p.to(torch.uint8).view(dtype) if small else (p + lowest).to(dtype) for p in patterns]
+        wide = torch.float64 if dtype == torch.float64 else torch.float32 if dtype.is_floating_point else torch.int64
+        a, b, c = (tensor.to(wide) for tensor in inputs)
+        expected = {"sum": a + b + c, "prod": a * b * c, "max": a.maximum(b).maximum(c), "min": a.minimum(b).minimum(c)}
+        if dtype == torch.bool:
+            expected = {op: value != 0 for op, value in expected.items()}
+        elif dtype.is_floating_point:
+            expected["avg"] = (a + b + c) / 3
+        for op, value in expected.items():
+            out = inputs[rank].clone()
+            communicator.all_reduce(out, op)
+            # Compared as numbers: zeros have signs, and NaNs are never equal.
+            out, value = out.to(wide), value.to(dtype).to(wide)
+            assert torch.equal(out.nan_to_num(nan=-1e9), value.nan_to_num(nan=-1e9)), (dtype, op, out, value)
+
+
+def test_every_type_reduces_as_torch_computes_and_converts(values):
+    values(every_type, world=3)
+
+
+def numpy_types(communicator):
+    sums = []
+    for name in ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"]:
+        value = numpy.full(3, communicator.rank + 1, dtype=name)
+        communicator.all_reduce(value)
+        sums.append(value.tolist())
+    return sums
+
+
+def test_every_numpy_type_is_known(values):
+    assert values(numpy_types) == [[[3] * 3] * 11 + [[True] * 3]] * 2
+
+
+def rounded_each(communicator):
+    value = torch.tensor([256.0 if communicator.rank == 0 else 1.0], dtype=torch.bfloat16)
+    communicator.all_reduce(value)
+    return value.item()
+
+
+def test_sums_round_once_or_after_each_step(values):
+    assert values(rounded_each, world=3) == [258.0] * 3
+    assert values(rounded_each, world=3, rounding="each") == [256.0] * 3
+
+
 def other_buffers(communicator):
     floats = numpy.full(1000, communicator.rank + 1, dtype=numpy.float32)
     communicator.all_reduce(floats)

@@ -84,7 +84,9 @@ def test_an_unreachable_rendezvous_is_named_within_the_timeout():
     [
         (torch.ones(4, 4).t(), "not contiguous"),
         (numpy.ones((4, 4), dtype=numpy.float32)[:, 1], "not contiguous"),
-        (torch.ones(4, dtype=torch.int32), "cannot be reduced"),
+        (torch.ones(4, dtype=torch.complex64), "cannot be reduced"),
+        (numpy.ones(4, dtype=">f4"), "cannot be reduced"),
+        (numpy.ones(4, dtype="i4,f4"), "cannot be reduced"),
         (b"1234", "read-only"),
         ([1.0, 2.0], "no buffer"),
     ],
@@ -94,6 +96,19 @@ def test_buffers_that_cannot_be_used_are_refused_and_harm_nothing(buffer, words)
         with pytest.raises(halo.UsageError, match=words):
             communicator.all_reduce(buffer)
         communicator.all_reduce(torch.ones(4))
+
+
+def test_truth_values_have_no_average():
+    with halo.Communicator(0, 1) as communicator:
+        with pytest.raises(halo.UsageError, match="no avg of bool") as caught:
+            communicator.all_reduce(torch.ones(4, dtype=torch.bool), "avg")
+        assert caught.value.code == "HALO-E0304" and "sum" in caught.value.help
+
+
+def test_an_unknown_rounding_is_refused_with_the_known_ones():
+    with pytest.raises(halo.UsageError, match="never") as caught:
+        halo.Communicator(0, 1, rounding="never")
+    assert "once or each" in str(caught.value) + caught.value.help
 
 
 def test_a_closed_communicator_says_so():

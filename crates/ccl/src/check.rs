@@ -1,14 +1,15 @@
 //! What a request must be like before anybody hears of it.
 
-use crate::dtype::{DType, ReduceOp};
+use crate::dtype::DType;
 use crate::error::Error;
+use crate::reduce_op::ReduceOp;
 
 /// The type has this reduction.
-pub(crate) fn arithmetic(operation: &'static str, dtype: DType, _op: ReduceOp) -> Result<(), Error> {
-    if dtype.is_arithmetic() {
+pub(crate) fn arithmetic(operation: &'static str, dtype: DType, op: ReduceOp) -> Result<(), Error> {
+    if op.is_defined_for(dtype) {
         return Ok(());
     }
-    Err(Error::NoArithmetic { operation, dtype: dtype.to_string() })
+    Err(Error::NoArithmetic { operation, op: op.name(), dtype: dtype.name() })
 }
 
 /// A buffer holds no broken element.

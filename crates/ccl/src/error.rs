@@ -71,14 +71,19 @@ pub enum Error {
         expected: String,
     },
 
-    /// A reduction of a type without arithmetic.
-    #[error("{operation}: {dtype} cannot be reduced")]
-    #[diagnostic(code("HALO-E0304"), help("reduce f32, f16 or bf16; u8 is for moving bytes"))]
+    /// A reduction that the type does not have.
+    #[error("{operation}: there is no {op} of {dtype}")]
+    #[diagnostic(
+        code("HALO-E0304"),
+        help("truth values have no average: take sum or max (or), prod or min (and), or average numbers")
+    )]
     NoArithmetic {
         /// Which operation.
         operation: &'static str,
+        /// The reduction.
+        op: &'static str,
         /// The type.
-        dtype: String,
+        dtype: &'static str,
     },
 
     /// A rank that does not exist, or that is this one where a peer is needed.
@@ -102,7 +107,7 @@ pub enum Error {
         /// What was given.
         given: String,
         /// What exists.
-        known: &'static str,
+        known: String,
     },
 
     /// A part of the communicator could not begin to meet.

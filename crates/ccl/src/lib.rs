@@ -14,26 +14,30 @@
 
 mod check;
 mod communicator;
+pub mod definition;
 mod dtype;
 mod error;
 mod operation;
 mod plan;
 mod reduce;
+mod reduce_op;
 mod request;
 mod statistics;
 mod ticks;
 mod wait;
 
 pub use communicator::{Communicator, Queue, Ticket};
-pub use dtype::{DType, ReduceOp};
+pub use dtype::DType;
 pub use error::Error;
 pub use halo_fabric::{
-    Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Store, StoreError, Transport, TransportChoice,
+    Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Rounding, Store, StoreError, Transport,
+    TransportChoice,
 };
 pub use operation::Kind;
 pub use plan::{Algorithm, PlanTable, Rule};
 /// The reduction by itself, for benches; not part of the interface.
 #[doc(hidden)]
-pub use reduce::{Source, reduce};
+pub use reduce::{Arithmetic, Source, reduce};
+pub use reduce_op::ReduceOp;
 pub use request::{Input, Request};
 pub use statistics::{LinkStatistics, OperationStatistics, Statistics};

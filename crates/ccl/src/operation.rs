@@ -4,7 +4,8 @@ use std::fmt;
 
 use halo_fabric::Tag;
 
-use crate::dtype::{DType, ReduceOp};
+use crate::dtype::DType;
+use crate::reduce_op::ReduceOp;
 
 /// The kinds of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

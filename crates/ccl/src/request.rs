@@ -1,6 +1,7 @@
 //! What can be asked of a communicator: one value per operation, with the buffers it works on.
 
-use crate::dtype::{DType, ReduceOp};
+use crate::dtype::DType;
+use crate::reduce_op::ReduceOp;
 
 /// Where the input of an operation lies.
 #[derive(Debug, Clone, Copy)]

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use half::bf16;
 use halo_ccl::{
-    Algorithm, Communicator, Config, DType, Error, FabricError, Input, PlanTable, ReduceOp, Request, Rule,
-    TransportChoice,
+    Algorithm, Communicator, Config, DType, Error, FabricError, Input, PlanTable, ReduceOp, Request,
+    Rounding, Rule, TransportChoice, definition,
 };
 
 fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {
@@ -136,6 +136,57 @@ fn bf16_sums_are_the_same_bits_on_every_rank() {
     assert!((0..50_000).all(|at| sums[0][at] == bf16::from_f32(exact(at))));
 }
 
+#[test]
+fn every_reduction_of_every_type_is_as_defined_with_either_rounding() {
+    for rounding in Rounding::ALL {
+        let mut configs = configs(3, TransportChoice::Shm);
+        configs.iter_mut().for_each(|config| config.rounding = rounding);
+        run(&configs, |mut communicator| {
+            for (dtype, op) in DType::ALL.into_iter().flat_map(|dtype| ReduceOp::ALL.map(|op| (dtype, op))) {
+                if !op.is_defined_for(dtype) {
+                    continue;
+                }
+                // No whole number of blocks, and more than one slot.
+                let bytes = 3 * 5003 * dtype.size();
+                let inputs = (1..4).map(|rank| noise(rank, bytes)).collect::<Vec<_>>();
+                let expected = definition::reduce(dtype, op, rounding, &inputs);
+                let rank = communicator.rank();
+                let mut output = inputs[rank].clone();
+                communicator.all_reduce(Input::InPlace, &mut output, dtype, op).unwrap();
+                assert!(output == expected, "all_reduce of {dtype} {op} {rounding}");
+                let mut block = vec![0; bytes / 3];
+                communicator.reduce_scatter(&inputs[rank], &mut block, dtype, op).unwrap();
+                assert!(block == expected[rank * bytes / 3..][..bytes / 3], "reduce_scatter of {dtype} {op}");
+            }
+        });
+    }
+}
+
+/// Bytes that look random, the same for the same seed.
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut draw = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 32) as u8
+    };
+    (0..bytes).map(|_| draw()).collect()
+}
+
+#[test]
+fn ranks_that_round_differently_do_not_meet() {
+    let mut configs = configs(2, TransportChoice::Shm);
+    configs[1].rounding = Rounding::Each;
+    std::thread::scope(|scope| {
+        let ranks = configs.iter().map(|config| scope.spawn(|| Communicator::connect(config)));
+        for rank in ranks.collect::<Vec<_>>() {
+            let error = rank.join().unwrap().unwrap_err().to_string();
+            assert!(["rounding", "once", "each"].iter().all(|word| error.contains(word)), "{error}");
+        }
+    });
+}
+
 /// Two ranks that disagree: what each is told.
 fn disagree(work: impl Fn(&mut Communicator) -> Result<(), Error> + Sync) -> Vec<Error> {
     run(&configs(2, TransportChoice::Shm), |mut communicator| {
@@ -199,7 +250,7 @@ fn refused_arguments_harm_nothing() {
         let refused = [
             communicator.all_reduce(Input::From(&[0; 4]), &mut [0; 8], DType::F32, ReduceOp::Sum),
             communicator.all_reduce(Input::InPlace, &mut [0; 3], DType::BF16, ReduceOp::Sum),
-            communicator.all_reduce(Input::InPlace, &mut [0; 4], DType::U8, ReduceOp::Sum),
+            communicator.all_reduce(Input::InPlace, &mut [0; 4], DType::Bool, ReduceOp::Avg),
             communicator.all_gather(&[0; 4], &mut [0; 4], DType::U8),
             communicator.broadcast(&mut [0; 4], DType::U8, 2),
             communicator.send(&[0; 4], DType::U8, 9),

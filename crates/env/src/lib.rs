@@ -41,6 +41,7 @@ variables! {
     HALO_RDMA_DEVICE, "The RDMA device (and port) to use, e.g. `irdma0` or `irdma0:1`.", "the one whose GID matches the data address";
     HALO_SLOT_BYTES, "Payload bytes of one slot of the arena; messages above it travel in chunks. Must be the same on every rank.", "`131072`";
     HALO_SLOTS, "Slots per peer in the arena. Must be the same on every rank.", "`8`";
+    HALO_ROUNDING, "How often a reduction of 16-bit and 8-bit floats rounds: `once`, at the end, or after `each` step, as a ring in the narrow type does. Must be the same on every rank.", "`once`";
     HALO_LOG, "What is logged to standard error, as a tracing filter: `info`, `debug`, `halo_fabric=trace`.", "`warn`";
     HALO_SPIN, "Seconds that a rank spins for a peer before it gives its core away between looks. Longer costs power, shorter costs latency.", "`0.00005`";
     HALO_SLEEP_AFTER, "Seconds that a rank waits for a peer before it sleeps until it is woken. A sleeping rank takes well under 1 % of a core.", "`0.002`";

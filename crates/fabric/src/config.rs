@@ -56,6 +56,41 @@ impl FromStr for TransportChoice {
     }
 }
 
+/// How often a reduction of 16-bit and 8-bit floats rounds. It is for the layer above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// Once, at the end: the most exact.
+    #[default]
+    Once,
+    /// After every step, as a ring does that passes partial results on in the narrow type (RCCL's among them).
+    Each,
+}
+
+impl Rounding {
+    /// Every choice, in the order shown to users.
+    pub const ALL: [Self; 2] = [Self::Once, Self::Each];
+}
+
+impl fmt::Display for Rounding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Once => "once",
+            Self::Each => "each",
+        })
+    }
+}
+
+impl FromStr for Rounding {
+    type Err = FabricError;
+
+    fn from_str(text: &str) -> Result<Self, FabricError> {
+        Self::ALL.into_iter().find(|choice| choice.to_string() == text).ok_or_else(|| {
+            FabricError::InvalidConfig { what: "rounding", given: text.to_owned(), expected: "once or each" }
+        })
+    }
+}
+
 /// Everything one rank brings to [`crate::Mesh::connect`].
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -89,6 +124,8 @@ pub struct Config {
     pub spin: Duration,
     /// How long a rank waits before it sleeps until a peer wakes it.
     pub sleep_after: Duration,
+    /// How often sums of narrow floats round.
+    pub rounding: Rounding,
     /// A file with measured plans, for the layer above.
     pub plans: Option<String>,
     /// More that must be equal on all ranks, as (what it is, its value), from the layer above.
@@ -116,6 +153,7 @@ impl Config {
             slots: DEFAULT_SLOTS,
             spin: Duration::from_micros(50),
             sleep_after: Duration::from_millis(2),
+            rounding: Rounding::Once,
             plans: None,
             agreed: Vec::new(),
             stats_file: None,
@@ -131,6 +169,7 @@ impl Config {
         set(&mut config.transport, halo_env::HALO_TRANSPORT)?;
         set(&mut config.slot_bytes, halo_env::HALO_SLOT_BYTES)?;
         set(&mut config.slots, halo_env::HALO_SLOTS)?;
+        set(&mut config.rounding, halo_env::HALO_ROUNDING)?;
         set_seconds(&mut config.timeout, halo_env::HALO_TIMEOUT)?;
         set_seconds(&mut config.peer_timeout, halo_env::HALO_PEER_TIMEOUT)?;
         if let Some(address) = halo_env::HALO_ADDRESS.get() {
@@ -214,6 +253,18 @@ mod tests {
         }
         let error = "roce".parse::<TransportChoice>().unwrap_err().to_string();
         assert!(error.contains("`roce`"), "{error}");
+    }
+
+    #[test]
+    fn roundings_read_as_they_are_written() {
+        for rounding in Rounding::ALL {
+            assert_eq!(rounding.to_string().parse::<Rounding>().unwrap(), rounding);
+        }
+        let refused = "never".parse::<Rounding>();
+        assert!(
+            matches!(refused, Err(FabricError::InvalidConfig { expected: "once or each", .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod wire;
 
 pub use arena::Arena;
 pub use bootstrap::{Rendezvous, Store, StoreError};
-pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, TransportChoice};
+pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Rounding, TransportChoice};
 pub use error::FabricError;
 pub use fabric::Fabric;
 pub use key::{Key, PROOF_BYTES, Role, nonce};

@@ -104,10 +104,10 @@ pub(crate) struct Placement {
 pub(crate) struct Benchmark {
     #[command(flatten)]
     pub(crate) placement: Placement,
-    /// f32, f16, bf16, or u8 where nothing is reduced
+    /// f64, f32, f16, bf16, f8e4m3, f8e5m2, f8e4m3fnuz, f8e5m2fnuz, i8 to i64, u8 to u64, or bool
     #[arg(long, value_name = "D", default_value = "bf16")]
     pub(crate) dtype: String,
-    /// sum, max or min, where something is reduced
+    /// sum, prod, max, min or avg, where something is reduced
     #[arg(long, value_name = "O", default_value = "sum")]
     pub(crate) op: String,
     /// Smallest size in bytes; K, M and G are binary

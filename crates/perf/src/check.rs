@@ -1,11 +1,13 @@
 //! Inputs that every rank can compute for every other, and the outputs that must come of them.
-//!
-//! Values are small whole numbers, so that a sum is exact in every type and any wrong element is a wrong element.
 
-use half::{bf16, f16};
-use halo_ccl::{DType, Kind, ReduceOp};
+use std::ops::Range;
 
-/// The input element of a rank at an index, in one iteration.
+use halo_ccl::{DType, Kind, ReduceOp, Rounding, definition};
+
+/// Elements that are compared at a time, so that other ranks' inputs never fill the memory.
+const PIECE: usize = 16 * 1024;
+
+/// The input element of a rank at an index, in one iteration: a small whole number.
 fn value(rank: usize, index: usize, iteration: u64) -> u8 {
     // Odd constants spread each argument over all bits; the upper ones are the best mixed.
     let sum = (index as u64)
@@ -15,19 +17,10 @@ fn value(rank: usize, index: usize, iteration: u64) -> u8 {
     (sum.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 56) as u8 % 13
 }
 
-fn put(dtype: DType, value: f32, element: &mut [u8]) {
-    match dtype {
-        DType::F32 => element.copy_from_slice(&value.to_le_bytes()),
-        DType::F16 => element.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
-        DType::BF16 => element.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
-        DType::U8 => element[0] = value as u8,
-    }
-}
-
-/// Fills a rank's input.
-pub(crate) fn fill(dtype: DType, rank: usize, iteration: u64, input: &mut [u8]) {
+/// Fills a rank's input, or the part of it that begins with element `first`.
+pub(crate) fn fill(dtype: DType, rank: usize, iteration: u64, first: usize, input: &mut [u8]) {
     for (index, element) in input.chunks_exact_mut(dtype.size()).enumerate() {
-        put(dtype, f32::from(value(rank, index, iteration)), element);
+        definition::put(dtype, f32::from(value(rank, first + index, iteration)), element);
     }
 }
 
@@ -37,6 +30,7 @@ pub(crate) struct Expectation {
     pub(crate) kind: Kind,
     pub(crate) dtype: DType,
     pub(crate) op: ReduceOp,
+    pub(crate) rounding: Rounding,
     pub(crate) rank: usize,
     pub(crate) world: usize,
     pub(crate) iteration: u64,
@@ -47,42 +41,46 @@ impl Expectation {
     pub(crate) fn count_wrong(&self, output: &[u8]) -> u64 {
         let size = self.dtype.size();
         let elements = output.len() / size;
-        let mut expected = [0; 4];
         let mut wrong = 0;
-        for (index, element) in output.chunks_exact(size).enumerate() {
-            put(self.dtype, self.element(index, elements), &mut expected[..size]);
-            wrong += u64::from(*element != expected[..size]);
+        for first in (0..elements).step_by(PIECE) {
+            let last = (first + PIECE).min(elements);
+            let expected = self.elements(first..last, elements);
+            let given = output[first * size..last * size].chunks_exact(size);
+            wrong +=
+                given.zip(expected.chunks_exact(size)).filter(|(given, expected)| given != expected).count();
         }
-        wrong
+        wrong as u64
     }
 
-    fn element(&self, index: usize, elements: usize) -> f32 {
-        let of = |rank: usize, index: usize| f32::from(value(rank, index, self.iteration));
+    /// Some of the `elements` elements of this rank's output.
+    fn elements(&self, range: Range<usize>, elements: usize) -> Vec<u8> {
         match self.kind {
-            Kind::AllReduce | Kind::Reduce => self.reduced(index),
-            Kind::ReduceScatter => self.reduced(self.rank * elements + index),
+            Kind::AllReduce | Kind::Reduce => self.reduced(range.start, range.len()),
+            Kind::ReduceScatter => self.reduced(self.rank * elements + range.start, range.len()),
             Kind::AllGather | Kind::Gather => {
                 let block = elements / self.world;
-                of(index / block, index % block)
+                range.flat_map(|index| self.input(index / block, index % block, 1)).collect()
             }
-            Kind::Scatter => of(0, self.rank * elements + index),
+            Kind::Scatter => self.input(0, self.rank * elements + range.start, range.len()),
             Kind::AllToAll => {
                 let block = elements / self.world;
-                of(index / block, self.rank * block + index % block)
+                let of = |index: usize| self.input(index / block, self.rank * block + index % block, 1);
+                range.flat_map(of).collect()
             }
             // With send/recv, what comes back to rank 0 is its own, and rank 1 has it from rank 0.
-            Kind::Broadcast | Kind::SendRecv | Kind::Barrier => of(0, index),
+            Kind::Broadcast | Kind::SendRecv | Kind::Barrier => self.input(0, range.start, range.len()),
         }
     }
 
-    fn reduced(&self, index: usize) -> f32 {
-        let values = (0..self.world).map(|rank| f32::from(value(rank, index, self.iteration)));
-        let reduced = match self.op {
-            ReduceOp::Sum => values.reduce(|a, b| a + b),
-            ReduceOp::Max => values.reduce(f32::max),
-            ReduceOp::Min => values.reduce(f32::min),
-        };
-        reduced.unwrap_or_default()
+    fn input(&self, rank: usize, first: usize, count: usize) -> Vec<u8> {
+        let mut input = vec![0; count * self.dtype.size()];
+        fill(self.dtype, rank, self.iteration, first, &mut input);
+        input
+    }
+
+    fn reduced(&self, first: usize, count: usize) -> Vec<u8> {
+        let inputs = (0..self.world).map(|rank| self.input(rank, first, count)).collect::<Vec<_>>();
+        definition::reduce(self.dtype, self.op, self.rounding, &inputs)
     }
 }
 
@@ -90,21 +88,31 @@ impl Expectation {
 mod tests {
     use super::*;
 
+    fn expectation(kind: Kind, dtype: DType) -> Expectation {
+        let (op, rounding) = (ReduceOp::Sum, Rounding::Once);
+        Expectation { kind, dtype, op, rounding, rank: 1, world: 2, iteration: 3 }
+    }
+
     #[test]
     fn one_flipped_bit_is_one_wrong_element() {
-        let mut buffer = vec![0; 4000];
-        fill(DType::BF16, 0, 3, &mut buffer);
-        let expectation = Expectation {
-            kind: Kind::Broadcast,
-            dtype: DType::BF16,
-            op: ReduceOp::Sum,
-            rank: 1,
-            world: 2,
-            iteration: 3,
-        };
+        let mut buffer = vec![0; 4 * PIECE + 10];
+        fill(DType::BF16, 0, 3, 0, &mut buffer);
+        let expectation = expectation(Kind::Broadcast, DType::BF16);
         assert_eq!(expectation.count_wrong(&buffer), 0);
         buffer[1001] ^= 1;
         assert_eq!(expectation.count_wrong(&buffer), 1);
+        *buffer.last_mut().unwrap() ^= 1;
+        assert_eq!(expectation.count_wrong(&buffer), 2);
         assert!(Expectation { iteration: 4, ..expectation }.count_wrong(&buffer) > 1000, "iterations differ");
+    }
+
+    #[test]
+    fn every_type_has_inputs_that_tell_ranks_apart() {
+        for dtype in DType::ALL {
+            let expectation = expectation(Kind::AllGather, dtype);
+            let (mine, theirs) = (expectation.input(0, 0, 100), expectation.input(1, 0, 100));
+            assert_ne!(mine, theirs, "{dtype}");
+            assert_eq!(expectation.count_wrong(&[mine, theirs].concat()), 0, "{dtype}");
+        }
     }
 }

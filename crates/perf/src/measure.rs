@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use halo_ccl::{Communicator, Config, DType, Input, Kind, ReduceOp};
+use halo_ccl::{Communicator, Config, DType, Input, Kind, ReduceOp, Rounding};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::args::{Benchmark, Placement};
+use crate::args::{Benchmark, Choices, Placement};
 use crate::check::{Expectation, fill};
 use crate::error::Error;
 use crate::report::{Header, Report, Row};
@@ -17,7 +17,7 @@ pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Erro
     let choices = options.choices()?;
     let config = configuration(&options.placement, kind.name())?;
     let (rank, world) = (config.rank, config.world);
-    refuse_impossible(kind, choices.dtype, world)?;
+    refuse_impossible(kind, choices, world)?;
     let sizes = sizes(kind, choices.dtype, world, options)?;
 
     let mut communicator = Communicator::connect(&config)?;
@@ -26,8 +26,14 @@ pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Erro
     let mut wrong = 0;
     for size in sizes {
         bar.set_message(format!("{size} bytes"));
-        let mut run =
-            Run { kind, dtype: choices.dtype, op: choices.op, options, communicator: &mut communicator };
+        let mut run = Run {
+            kind,
+            dtype: choices.dtype,
+            op: choices.op,
+            rounding: config.rounding,
+            options,
+            communicator: &mut communicator,
+        };
         let row = run.measure(size)?;
         wrong += row.wrong.unwrap_or(0);
         if let Some(report) = &mut report {
@@ -56,13 +62,16 @@ pub(crate) fn configuration(placement: &Placement, name: &str) -> Result<Config,
     Ok(config)
 }
 
-fn refuse_impossible(kind: Kind, dtype: DType, world: usize) -> Result<(), Error> {
+fn refuse_impossible(kind: Kind, Choices { dtype, op, .. }: Choices, world: usize) -> Result<(), Error> {
     let refuse = |given: String, remedy| Err(Error::Unmeasurable { collective: kind.name(), given, remedy });
     if kind == Kind::SendRecv && world != 2 {
         return refuse(format!("{world} ranks"), "it runs between two ranks: use --ranks 2");
     }
-    if matches!(kind, Kind::AllReduce | Kind::ReduceScatter | Kind::Reduce) && !dtype.is_arithmetic() {
-        return refuse(format!("--dtype {dtype}"), "use f32, f16 or bf16");
+    if matches!(kind, Kind::AllReduce | Kind::ReduceScatter | Kind::Reduce) && !op.is_defined_for(dtype) {
+        return refuse(
+            format!("--op {op} --dtype {dtype}"),
+            "truth values have no average: use another --op",
+        );
     }
     Ok(())
 }
@@ -106,6 +115,7 @@ struct Run<'a> {
     kind: Kind,
     dtype: DType,
     op: ReduceOp,
+    rounding: Rounding,
     options: &'a Benchmark,
     communicator: &'a mut Communicator,
 }
@@ -126,7 +136,7 @@ impl Run<'_> {
         };
         let (mut input, mut output) = (vec![0; input], vec![0; output]);
         let wrong = if self.options.check { Some(self.check(&mut input, &mut output)?) } else { None };
-        fill(self.dtype, rank, 0, &mut input);
+        fill(self.dtype, rank, 0, 0, &mut input);
         for _ in 0..self.options.warmup {
             self.once(&input, &mut output)?;
         }
@@ -187,11 +197,18 @@ impl Run<'_> {
         let (rank, world) = (self.communicator.rank(), self.communicator.world());
         let mut wrong = 0;
         for iteration in 1..=3 {
-            fill(self.dtype, rank, iteration, input);
+            fill(self.dtype, rank, iteration, 0, input);
             output.fill(0xa5);
             self.once(input, output)?;
-            let expectation =
-                Expectation { kind: self.kind, dtype: self.dtype, op: self.op, rank, world, iteration };
+            let expectation = Expectation {
+                kind: self.kind,
+                dtype: self.dtype,
+                op: self.op,
+                rounding: self.rounding,
+                rank,
+                world,
+                iteration,
+            };
             wrong += expectation.count_wrong(output);
         }
         let mut counts = vec![0; 8 * world];

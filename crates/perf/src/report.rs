@@ -136,11 +136,11 @@ impl Report {
             println!("# rank 0 to rank {} on {}: {} ({})", link.peer, link.host, link.transport, link.reason);
         }
         println!(
-            "#{:>11} {:>11} {:>6} {:>6} {:>10} {:>8} {:>8} {:>7} {:>10} {:>10}",
+            "#{:>11} {:>11} {:>10} {:>6} {:>10} {:>8} {:>8} {:>7} {:>10} {:>10}",
             "size", "count", "type", "op", "time", "algbw", "busbw", "wrong", "p50", "p99"
         );
         println!(
-            "#{:>11} {:>11} {:>6} {:>6} {:>10} {:>8} {:>8} {:>7} {:>10} {:>10}",
+            "#{:>11} {:>11} {:>10} {:>6} {:>10} {:>8} {:>8} {:>7} {:>10} {:>10}",
             "(B)", "(elements)", "", "", "(us)", "(GB/s)", "(GB/s)", "", "(us)", "(us)"
         );
         Self { header, rows: Vec::new() }
@@ -149,7 +149,7 @@ impl Report {
     pub(crate) fn add(&mut self, row: Row) {
         let wrong = row.wrong.map_or_else(|| "n/a".to_owned(), |wrong| wrong.to_string());
         println!(
-            " {:>11} {:>11} {:>6} {:>6} {:>10.2} {:>8.3} {:>8.3} {:>7} {:>10.2} {:>10.2}",
+            " {:>11} {:>11} {:>10} {:>6} {:>10.2} {:>8.3} {:>8.3} {:>7} {:>10.2} {:>10.2}",
             row.bytes,
             row.count,
             row.dtype,

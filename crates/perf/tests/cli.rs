@@ -104,7 +104,8 @@ fn wrong_arguments_are_refused_by_name_with_the_remedy() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["all-reduce", "--transport", "roce"], &["HALO-E0201", "`roce`", "auto, rdma, tcp, shm"]),
         (&["all-reduce", "--dtype", "f33"], &["HALO-E0306", "`f33`", "bf16"]),
-        (&["all-reduce", "--dtype", "u8"], &["HALO-E0402", "u8"]),
+        (&["all-reduce", "--dtype", "bool", "--op", "avg"], &["HALO-E0402", "--op avg", "bool"]),
+        (&["all-reduce", "--op", "mean"], &["HALO-E0306", "`mean`", "sum, prod, max, min, avg"]),
         (&["sendrecv", "--ranks", "3"], &["HALO-E0402", "3 ranks", "--ranks 2"]),
         (&["all-reduce", "--min", "1M", "--max", "1K"], &["HALO-E0401", "--max"]),
         (&["all-reduce", "--min", "8Q"], &["unknown suffix `Q`"]),

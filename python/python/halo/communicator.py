@@ -36,8 +36,8 @@ class Communicator:
     """A group of ranks that run collectives together.
 
     Buffers are torch CPU tensors, NumPy arrays, or anything with the buffer protocol; they must be contiguous.
-    float32, float16 and bfloat16 can be reduced; every other type can be moved. Every rank must issue the same
-    operations in the same order. While an operation waits, other Python threads run.
+    Floats of 8 to 64 bits, integers and booleans can be reduced; every other type can be moved. Every rank must issue
+    the same operations in the same order. While an operation waits, other Python threads run.
 
     Args:
         rank: this rank, ``0`` to ``world - 1``.
@@ -50,6 +50,8 @@ class Communicator:
         interface, address, rdma_device: what carries the data, where the choice made by itself is not wanted.
         name: for logs and statistics.
         stats_file: where statistics are kept as JSON; ``{name}``, ``{rank}`` and ``{pid}`` are replaced.
+        rounding: ``once``, at the end of a reduction of 16-bit or 8-bit floats, or after ``each`` step; the same on
+            every rank; default: ``HALO_ROUNDING``, else ``once``.
 
     Raises:
         halo.HaloError: the ranks could not meet; see its ``code`` and ``help``.
@@ -70,6 +72,7 @@ class Communicator:
         rdma_device: str | None = None,
         name: str = "halo",
         stats_file: str | None = None,
+        rounding: str | None = None,
         _store: Any = None,
     ) -> None:
         if not 0 <= rank < world:
@@ -91,6 +94,7 @@ class Communicator:
             address=address,
             rdma_device=rdma_device,
             stats_file=stats_file,
+            rounding=rounding,
         )
         _open.add(self)
 
@@ -106,8 +110,9 @@ class Communicator:
     def all_reduce(self, tensor: Any, op: str = "sum", *, out: Any = None) -> Any:
         """The reduction of all ranks' ``tensor``, in place or into ``out``; returns the result.
 
-        ``op`` is ``sum``, ``max`` or ``min``. Sums run in rank order in float32 and round once: all ranks get the same
-        bits.
+        ``op`` is ``sum``, ``prod``, ``max``, ``min`` or ``avg``. Floats are computed in float32 (float64 in itself) in
+        rank order and rounded once, so all ranks get the same bits; integers wrap; of booleans, ``sum`` and ``max``
+        are "or", ``prod`` and ``min`` are "and".
         """
         source = view(tensor, "tensor", writable=out is None)
         dtype = arithmetic(source, "tensor")

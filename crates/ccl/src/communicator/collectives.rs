@@ -2,13 +2,13 @@
 //! detail is told at [`Request`].
 
 use super::Communicator;
-use crate::dtype::{DType, ReduceOp};
+use crate::dtype::DType;
 use crate::error::Error;
+use crate::reduce_op::ReduceOp;
 use crate::request::{Input, Request};
 
 impl Communicator {
-    /// Every rank's `output` becomes the reduction of all inputs. Sums run in rank order in f32 and round once, so
-    /// all ranks get the same bits.
+    /// Every rank's `output` becomes the reduction of all inputs, the same bits on all ranks: see [`ReduceOp`].
     ///
     /// # Errors
     /// Buffer sizes that differ or are no whole number of elements, an operation that the type does not have, or a

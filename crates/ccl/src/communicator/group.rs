@@ -3,10 +3,11 @@
 use super::Communicator;
 use super::job::AnyPlan;
 use crate::check;
-use crate::dtype::{DType, ReduceOp};
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::operation::Operation;
 use crate::plan::Exchange;
+use crate::reduce_op::ReduceOp;
 use crate::request::{Input, Request};
 
 /// All-reduces up to this size are worth the copies that putting them together costs: below it the time is mostly that

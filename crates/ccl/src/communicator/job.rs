@@ -4,13 +4,15 @@ use halo_fabric::Fabric;
 
 use super::Communicator;
 use crate::check;
-use crate::dtype::{DType, ReduceOp};
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::operation::{Kind, Operation};
 use crate::plan::{
-    Algorithm, Arithmetic, Doubling, Exchange, Parts, PerRank, Plan, PlanError, Progress, Reduce,
-    ReduceAndShare, Transfer,
+    Algorithm, Doubling, Exchange, Parts, PerRank, Plan, PlanError, Progress, Reduce, ReduceAndShare,
+    Transfer,
 };
+use crate::reduce::Arithmetic;
+use crate::reduce_op::ReduceOp;
 use crate::request::{Input, Request};
 use crate::ticks::Ticks;
 
@@ -113,7 +115,7 @@ impl Communicator {
         check::whole_elements(NAME, "output", bytes, dtype)?;
         check::same_size(NAME, "input", input.map_or(bytes, <[u8]>::len), bytes, "as the output has")?;
         let operation = self.operation(Kind::AllReduce, dtype, Some(op), None, bytes);
-        let (tag, arithmetic) = (operation.tag(), Arithmetic { dtype, op });
+        let (tag, arithmetic) = (operation.tag(), Arithmetic { dtype, op, rounding: self.config.rounding });
         let choice = self.choices.of(bytes);
         let plan = match choice.algorithm {
             _ if self.world() == 1 => alone(input, output),
@@ -158,7 +160,7 @@ impl Communicator {
             alone(input, output)
         } else {
             let parts = Parts::Only { rank: root, bytes };
-            let arithmetic = Arithmetic { dtype, op };
+            let arithmetic = Arithmetic { dtype, op, rounding: self.config.rounding };
             AnyPlan::Reduce(Reduce::new(&self.mesh, operation.tag(), arithmetic, input, output, parts, 0))
         };
         Ok(self.job(operation, plan))
@@ -187,7 +189,8 @@ impl Communicator {
         let plan = if world == 1 {
             alone(input, output)
         } else {
-            let (tag, arithmetic) = (operation.tag(), Arithmetic { dtype, op });
+            let (tag, arithmetic) =
+                (operation.tag(), Arithmetic { dtype, op, rounding: self.config.rounding });
             let parts = Parts::Blocks { block };
             AnyPlan::Reduce(Reduce::new(&self.mesh, tag, arithmetic, input, output, parts, result))
         };

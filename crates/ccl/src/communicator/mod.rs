@@ -129,5 +129,6 @@ fn prepared(config: &Config) -> Result<(Config, PlanTable), Error> {
     let plans = config.plans.as_deref().map(Path::new).map_or(Ok(PlanTable::default()), PlanTable::read)?;
     let mut config = config.clone();
     config.agreed.push(("plan table", plans.fingerprint()));
+    config.agreed.push(("rounding", config.rounding.to_string()));
     Ok((config, plans))
 }

@@ -2,7 +2,8 @@
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Arithmetic, Parts, PerRank, Plan, PlanError, Progress, Reduce, Transfer};
+use super::{Parts, PerRank, Plan, PlanError, Progress, Reduce, Transfer};
+use crate::reduce::Arithmetic;
 
 #[derive(Debug)]
 pub(crate) struct ReduceAndShare<'a> {

@@ -4,8 +4,8 @@
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Arithmetic, Chunks, PerRank, Plan, PlanError, Progress, expected};
-use crate::reduce::{Source, reduce};
+use super::{Chunks, PerRank, Plan, PlanError, Progress, expected};
+use crate::reduce::{Arithmetic, Source, reduce};
 
 #[derive(Debug)]
 pub(crate) struct Doubling<'a> {
@@ -74,7 +74,7 @@ impl<'a> Doubling<'a> {
             Source::Bytes(&self.known[index * bytes..(index + 1) * bytes])
         };
         let sources: PerRank<_> = (0..world).map(input_of).collect();
-        reduce(self.arithmetic.dtype, self.arithmetic.op, &sources, self.output);
+        reduce(self.arithmetic, &sources, self.output);
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use all_reduce::ReduceAndShare;
 pub(crate) use doubling::Doubling;
 pub(crate) use exchange::Exchange;
 pub(crate) use parts::Parts;
-pub(crate) use reduce::{Arithmetic, Reduce};
+pub(crate) use reduce::Reduce;
 pub(crate) use table::Choices;
 pub use table::{Algorithm, PlanTable, Rule};
 pub(crate) use transfer::Transfer;

@@ -7,15 +7,7 @@ use std::ops::Range;
 use halo_fabric::{Fabric, Tag};
 
 use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected, others};
-use crate::dtype::{DType, ReduceOp};
-use crate::reduce::{Source, reduce};
-
-/// What is done to the elements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Arithmetic {
-    pub(crate) dtype: DType,
-    pub(crate) op: ReduceOp,
-}
+use crate::reduce::{Arithmetic, Source, reduce};
 
 #[derive(Debug)]
 pub(crate) struct Reduce<'a> {
@@ -116,7 +108,7 @@ impl<'a> Reduce<'a> {
                 None => return Ok(false),
             }
         }
-        reduce(self.arithmetic.dtype, self.arithmetic.op, &sources, &mut self.output[result]);
+        reduce(self.arithmetic, &sources, &mut self.output[result]);
         drop(sources);
         self.reduced += 1;
         self.peers().try_for_each(|peer| fabric.release(peer))?;

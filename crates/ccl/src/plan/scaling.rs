@@ -9,8 +9,8 @@ use halo_fabric::sim::{Simulation, Timing};
 use super::tests::SUM;
 use super::{Algorithm, Doubling, Parts, Plan, Progress, Reduce, ReduceAndShare};
 use crate::dtype::DType;
-use crate::dtype::ReduceOp;
 use crate::operation::{Kind, Operation};
+use crate::reduce_op::ReduceOp;
 
 const SLOT_BYTES: usize = 128 * 1024;
 const SLOTS: usize = 8;

@@ -48,7 +48,7 @@ impl FromStr for Algorithm {
         found.ok_or_else(|| Error::UnknownName {
             what: "algorithm",
             given: text.to_owned(),
-            known: "one-shot, two-shot, doubling",
+            known: "one-shot, two-shot, doubling".to_owned(),
         })
     }
 }

@@ -1,14 +1,18 @@
 //! Plans over the simulated fabric: every rank count, seeded delays, tight room, and the right bytes everywhere.
 
+use halo_fabric::Rounding;
 use halo_fabric::sim::{SimFabric, Simulation};
 use proptest::prelude::*;
 
 use super::*;
-use crate::dtype::{DType, ReduceOp};
+use crate::dtype::DType;
 use crate::operation::{Kind, Operation};
+use crate::reduce::Arithmetic;
+use crate::reduce_op::ReduceOp;
 
 const STEPS: usize = 4_000_000;
-pub(super) const SUM: Arithmetic = Arithmetic { dtype: DType::F32, op: ReduceOp::Sum };
+pub(super) const SUM: Arithmetic =
+    Arithmetic { dtype: DType::F32, op: ReduceOp::Sum, rounding: Rounding::Once };
 
 fn tag(kind: Kind, bytes: usize) -> Tag {
     let op = matches!(kind, Kind::AllReduce | Kind::ReduceScatter).then_some(ReduceOp::Sum);
