@@ -1,5 +1,6 @@
 //! Blocks of elements: widened for arithmetic, combined lane by lane, narrowed again. All of it is arrays of a fixed
-//! size without branches, which the compiler turns into the vector instructions of whatever set it compiles for.
+//! size, in plain loops (a closure would not be compiled for the caller's instruction set), which the compiler turns into
+//! the vector instructions of whatever set it compiles for.
 
 use std::marker::PhantomData;
 
@@ -53,8 +54,10 @@ impl<L: Lane, const N: usize, const PHASES: usize> Lanes for [[L; N]; PHASES] {
 
     #[inline(always)]
     fn finish<O: Operator>(mut self, ranks: usize) -> Self {
-        for lane in self.iter_mut().flatten() {
-            *lane = O::finish(*lane, ranks);
+        for lanes in &mut self {
+            for lane in lanes {
+                *lane = O::finish(*lane, ranks);
+            }
         }
         self
     }
@@ -88,7 +91,11 @@ impl Element for Bools {
 
     #[inline(always)]
     fn widen(block: Block) -> Self::Lanes {
-        [block.map(|byte| u8::from(byte != 0))]
+        let mut lanes = block;
+        for lane in &mut lanes {
+            *lane = u8::from(*lane != 0);
+        }
+        [lanes]
     }
 
     #[inline(always)]
@@ -110,7 +117,11 @@ impl Element for F64s {
 
     #[inline(always)]
     fn narrow([lanes]: Self::Lanes) -> Block {
-        must_cast(lanes.map(|lane| if lane.is_nan() { f64::NAN } else { lane }))
+        let mut narrowed = lanes;
+        for lane in &mut narrowed {
+            *lane = if lane.is_nan() { f64::NAN } else { *lane };
+        }
+        must_cast(narrowed)
     }
 }
 
@@ -131,18 +142,33 @@ impl<F: Float, const PER_WORD: usize> Element for Floats<F, PER_WORD> {
         let words: [u32; WORDS] = must_cast(block);
         let mut lanes = [[0.0; WORDS]; PER_WORD];
         for (phase, lanes) in lanes.iter_mut().enumerate() {
-            *lanes = words.map(|word| F::widen(word >> (phase * Self::BITS) & Self::MASK));
+            for (lane, word) in lanes.iter_mut().zip(words) {
+                *lane = F::widen(word >> (phase * Self::BITS) & Self::MASK);
+            }
         }
         lanes
     }
 
     #[inline(always)]
-    fn narrow(lanes: Self::Lanes) -> Block {
+    fn narrow(mut lanes: Self::Lanes) -> Block {
+        // A block without a NaN, which is to say nearly every one, is spared the work of looking for each.
+        let mut any_nan = false;
+        for lanes in &lanes {
+            for lane in lanes {
+                any_nan |= lane.is_nan();
+            }
+        }
+        if any_nan {
+            for lanes in &mut lanes {
+                for lane in lanes {
+                    *lane = if lane.is_nan() { f32::NAN } else { *lane };
+                }
+            }
+        }
         let mut words = [0u32; WORDS];
         for (phase, lanes) in lanes.iter().enumerate() {
             for (word, lane) in words.iter_mut().zip(lanes) {
-                let lane = if lane.is_nan() { f32::NAN } else { *lane };
-                *word |= F::narrow(lane) << (phase * Self::BITS);
+                *word |= F::narrow(*lane) << (phase * Self::BITS);
             }
         }
         must_cast(words)

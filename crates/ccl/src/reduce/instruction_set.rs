@@ -1,10 +1,14 @@
 //! The vector instructions of this processor.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use super::blocks;
 use super::element::Element;
 use super::operator::Operator;
+#[cfg(target_arch = "x86_64")]
+use super::x86_64;
+use crate::dtype::DType;
 
 /// What the reduction is compiled for. The additions are the same ones in each, so the bits are too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,35 +55,39 @@ impl InstructionSet {
         self,
         sources: &[*const u8],
         output: *mut u8,
-        blocks: usize,
+        blocks: Range<usize>,
     ) {
         // SAFETY: as the caller promises.
         unsafe {
             match self {
                 Self::Baseline => blocks::reduce::<E, O>(sources, output, blocks),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => with_avx2::<E, O>(sources, output, blocks),
+                Self::Avx2 => x86_64::reduce_avx2::<E, O>(sources, output, blocks),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => with_avx512::<E, O>(sources, output, blocks),
+                Self::Avx512 => x86_64::reduce_avx512::<E, O>(sources, output, blocks),
             }
         }
     }
-}
 
-/// # Safety
-/// As [`blocks::reduce`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-unsafe fn with_avx2<E: Element, O: Operator>(sources: &[*const u8], output: *mut u8, blocks: usize) {
-    // SAFETY: as the caller promises.
-    unsafe { blocks::reduce::<E, O>(sources, output, blocks) }
-}
-
-/// # Safety
-/// As [`blocks::reduce`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,f16c")]
-unsafe fn with_avx512<E: Element, O: Operator>(sources: &[*const u8], output: *mut u8, blocks: usize) {
-    // SAFETY: as the caller promises.
-    unsafe { blocks::reduce::<E, O>(sources, output, blocks) }
+    /// Sums the first blocks in this set's own words, if it has any for the type; how many those were.
+    ///
+    /// # Safety
+    /// As [`blocks::reduce`], and the processor has this set.
+    pub(super) unsafe fn sum(
+        self,
+        dtype: DType,
+        sources: &[*const u8],
+        output: *mut u8,
+        blocks: usize,
+    ) -> usize {
+        match self {
+            Self::Baseline => 0,
+            // SAFETY: as the caller promises.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => unsafe { x86_64::sum_avx2(dtype, sources, output, blocks) },
+            // SAFETY: as the caller promises.
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => unsafe { x86_64::sum_avx512(dtype, sources, output, blocks) },
+        }
+    }
 }

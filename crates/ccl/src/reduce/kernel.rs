@@ -1,5 +1,7 @@
 //! From a reduction that is named at run time to the code that was compiled for it.
 
+use std::ops::Range;
+
 use halo_fabric::Rounding;
 
 use super::element::{Bools, Element, F64s, Floats, Integers, RoundEach};
@@ -31,6 +33,11 @@ impl<'a> Kernel<'a> {
         let each = rounding == Rounding::Each && !matches!(op, ReduceOp::Max | ReduceOp::Min);
         // SAFETY: as the caller promises.
         unsafe {
+            let done = match op {
+                ReduceOp::Sum if !each => self.set.sum(dtype, self.sources, self.output, blocks),
+                _ => 0,
+            };
+            let blocks = done..blocks;
             match dtype {
                 DType::F64 => self.elements::<F64s>(op, blocks),
                 DType::F32 => self.elements::<Floats<float::F32, 1>>(op, blocks),
@@ -55,7 +62,7 @@ impl<'a> Kernel<'a> {
 
     /// # Safety
     /// As [`Kernel::run`].
-    unsafe fn elements<E: Element>(self, op: ReduceOp, blocks: usize) {
+    unsafe fn elements<E: Element>(self, op: ReduceOp, blocks: Range<usize>) {
         // SAFETY: as the caller promises.
         unsafe {
             match op {
@@ -70,7 +77,7 @@ impl<'a> Kernel<'a> {
 
     /// # Safety
     /// As [`Kernel::run`].
-    unsafe fn floats<E: Element>(self, op: ReduceOp, each: bool, blocks: usize) {
+    unsafe fn floats<E: Element>(self, op: ReduceOp, each: bool, blocks: Range<usize>) {
         // SAFETY: as the caller promises.
         unsafe {
             match op {
@@ -84,7 +91,7 @@ impl<'a> Kernel<'a> {
 
     /// # Safety
     /// As [`Kernel::run`].
-    unsafe fn bools(self, op: ReduceOp, blocks: usize) {
+    unsafe fn bools(self, op: ReduceOp, blocks: Range<usize>) {
         // SAFETY: as the caller promises.
         unsafe {
             match op {
@@ -97,7 +104,7 @@ impl<'a> Kernel<'a> {
 
     /// # Safety
     /// As [`Kernel::run`].
-    unsafe fn with<E: Element, O: Operator>(self, blocks: usize) {
+    unsafe fn with<E: Element, O: Operator>(self, blocks: Range<usize>) {
         // SAFETY: as the caller promises.
         unsafe { self.set.reduce::<E, O>(self.sources, self.output, blocks) }
     }

@@ -1,7 +1,8 @@
 //! Reducing the inputs of all ranks, in rank order, by the rules of [`ReduceOp`].
 //!
 //! Every rank does the same steps in the same order, so every rank gets the same bits. The code is written once, over
-//! blocks of 64 bytes (`element`, `operator`, `blocks`), and compiled for each [`InstructionSet`].
+//! blocks of 64 bytes (`element`, `operator`, `blocks`), and compiled for each [`InstructionSet`]. Only the sums that
+//! models exchange have a second version, with vector instructions by name (`x86_64`).
 
 mod blocks;
 mod element;
@@ -11,6 +12,8 @@ mod kernel;
 mod operator;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
 
 use halo_fabric::Rounding;
 use smallvec::{SmallVec, smallvec};
