@@ -1,7 +1,7 @@
 //! The communicator as a Python object. Buffers come as addresses: `halo/_views.py` has checked that they are
 //! contiguous memory of this process, of the stated length, writable where needed, and keeps them alive for the call.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, Key, ReduceOp};
@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 use crate::blocks;
 use crate::error::{detached, exception, raise};
+use crate::stop::Stop;
 use crate::store::PyStore;
 
 /// An address and a length in bytes.
@@ -18,6 +19,7 @@ type View = (usize, usize);
 #[pyclass(frozen, module = "halo._halo")]
 pub(crate) struct NativeCommunicator {
     open: Mutex<Option<Communicator>>,
+    stop: Arc<Stop>,
 }
 
 #[pymethods]
@@ -67,7 +69,8 @@ impl NativeCommunicator {
         config.interface = interface.or(config.interface);
         config.rdma_device = rdma_device.or(config.rdma_device);
         config.stats_file = stats_file.or(config.stats_file);
-        let store = store.map(|store| PyStore::new(store, format!("halo/{name}")));
+        let stop = Arc::new(Stop::default());
+        let store = store.map(|store| PyStore::new(store, format!("halo/{name}"), Arc::clone(&stop)));
         config.name = name;
         let communicator = detached(py, || match &store {
             Some(store) => {
@@ -79,8 +82,9 @@ impl NativeCommunicator {
                 Ok(communicator)
             }
             None => Communicator::connect(&config),
-        })?;
-        Ok(Self { open: Mutex::new(Some(communicator)) })
+        })
+        .map_err(|error| stop.instead_of(error))?;
+        Ok(Self::over(communicator, stop))
     }
 
     /// `input` is `None` in place.
@@ -204,7 +208,7 @@ impl NativeCommunicator {
         let made = self.run(py, |communicator| communicator.split(color, key))?;
         Ok(made.map(|made| {
             let (rank, world) = (made.rank(), made.world());
-            (Self { open: Mutex::new(Some(made)) }, rank, world)
+            (Self::over(made, Arc::default()), rank, world)
         }))
     }
 
@@ -225,6 +229,11 @@ impl NativeCommunicator {
         })
     }
 
+    /// Ends what another thread waits for, and every later operation.
+    fn abort(&self) {
+        self.stop.abort();
+    }
+
     /// Says good-bye, unless another thread is in an operation: a process that ends waits for none.
     fn close_if_idle(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || {
@@ -243,6 +252,12 @@ impl NativeCommunicator {
 }
 
 impl NativeCommunicator {
+    fn over(mut communicator: Communicator, stop: Arc<Stop>) -> Self {
+        let asked = Arc::clone(&stop);
+        communicator.interrupt_when(move || asked.wanted());
+        Self { open: Mutex::new(Some(communicator)), stop }
+    }
+
     fn run<T: Send>(
         &self,
         py: Python<'_>,
@@ -252,6 +267,7 @@ impl NativeCommunicator {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             work(open.as_mut().ok_or(Error::Fabric(FabricError::Closed))?)
         })
+        .map_err(|error| self.stop.instead_of(error))
     }
 }
 

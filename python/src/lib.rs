@@ -3,6 +3,7 @@
 mod blocks;
 mod communicator;
 mod error;
+mod stop;
 mod store;
 
 use pyo3::prelude::*;

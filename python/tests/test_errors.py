@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import threading
 
 import halo
 import numpy
@@ -50,6 +51,46 @@ def test_blocks_of_all_to_all_must_be_told_whole():
             with pytest.raises(halo.UsageError, match="HALO-E0303"):
                 communicator.all_to_all(ones, out=torch.empty(4), counts=counts, out_counts=wrong)
         communicator.all_to_all(ones, out=ones.new_empty(4), counts=counts, out_counts=counts)
+
+
+def interrupted_while_it_waits(communicator):
+    communicator.barrier()
+    if communicator.rank == 1:
+        communicator.recv(bytearray(1), 0)
+    signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    with pytest.raises(KeyboardInterrupt), communicator:
+        communicator.recv(bytearray(1), 1)
+    return "KeyboardInterrupt"
+
+
+def test_a_signal_ends_a_wait_and_the_others_are_told(ranks):
+    interrupted, (kind, error) = ranks(interrupted_while_it_waits)
+    assert interrupted == ("value", "KeyboardInterrupt")
+    assert kind == "halo" and error[0] == "PeerLostError" and "interrupted" in error[2], error
+
+
+def test_a_signal_ends_the_wait_for_the_others_to_come(tmp_path):
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 2)
+    before = signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            halo.Communicator.from_store(store, 0, 2)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def aborted_by_a_thread(communicator):
+    communicator.barrier()
+    if communicator.rank == 0:
+        threading.Thread(target=communicator.abort).start()
+    communicator.recv(bytearray(1), 1 - communicator.rank)
+
+
+def test_another_thread_can_abort(ranks):
+    (_, aborted), (_, told) = ranks(aborted_by_a_thread)
+    assert (aborted[1], told[0]) == ("HALO-E0312", "PeerLostError")
 
 
 def nothing(communicator):

@@ -153,24 +153,26 @@ def test_waits_end_at_their_time_outs(torch_values):
 
 
 def aborted(rank: int, world: int):
-    dist.all_reduce(torch.ones(1))
+    store = dist.group.WORLD.get_group_store()
     group = dist.new_group()
     dist.all_reduce(torch.ones(1), group=group)
     if rank == 1:
-        dist.barrier()
+        works = [dist.all_reduce(torch.ones(1), group=group, async_op=True) for _ in range(3)]
         group.abort()
-        return [fails(lambda: dist.all_reduce(torch.ones(1), group=group))]
-    works = [dist.all_reduce(torch.ones(1), group=group, async_op=True) for _ in range(3)]
-    dist.barrier()
-    codes = [fails(work.wait) for work in works]
+        codes = [fails(work.wait) for work in works]
+        store.set("aborted", "")
+        return [*codes, fails(lambda: dist.all_reduce(torch.ones(1), group=group))]
+    store.get("aborted")
+    code = fails(lambda: [dist.all_reduce(torch.ones(1), group=group) for _ in range(2)])
     dist.destroy_process_group(group)
-    return codes
+    return code
 
 
 def test_an_aborted_group_ends_for_all(torch_values):
-    left, aborting = torch_values(aborted)
-    assert aborting == ["HALO-E0564"]
-    assert len(set(left)) == 1 and left[0] in {"HALO-E0218", "HALO-E0220", "HALO-E0221"}, left
+    left, (first, *queued) = torch_values(aborted)
+    assert first in {"HALO-E0312", "HALO-E0564"}, "whether it had begun is a matter of time"
+    assert queued == ["HALO-E0564"] * 3
+    assert left in {"HALO-E0218", "HALO-E0219", "HALO-E0220", "HALO-E0221"}, left
 
 
 ENDS = """

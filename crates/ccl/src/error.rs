@@ -54,6 +54,16 @@ pub enum Error {
         after: Duration,
     },
 
+    /// Somebody on this rank wants no more of it: see `Communicator::interrupt_when`.
+    #[error("{operation} on rank {rank} was interrupted")]
+    #[diagnostic(code("HALO-E0312"), help("the other ranks are told; connect all of them again to go on"))]
+    Interrupted {
+        /// Which operation, with its size.
+        operation: String,
+        /// This rank.
+        rank: usize,
+    },
+
     /// A buffer does not fit the operation.
     #[error("{operation}: the {buffer} buffer has {given} bytes, {expected}")]
     #[diagnostic(
@@ -181,6 +191,9 @@ impl Error {
     /// Whether every later operation of the communicator must fail too. A refused argument harms nothing: no rank
     /// has heard of the operation yet.
     pub(crate) fn is_fatal(&self) -> bool {
-        matches!(self, Self::Fabric(_) | Self::Mismatch { .. } | Self::Timeout { .. })
+        matches!(
+            self,
+            Self::Fabric(_) | Self::Mismatch { .. } | Self::Timeout { .. } | Self::Interrupted { .. }
+        )
     }
 }

@@ -17,6 +17,7 @@ mod communicator;
 pub mod definition;
 mod dtype;
 mod error;
+mod interrupt;
 mod operation;
 mod plan;
 mod reduce;

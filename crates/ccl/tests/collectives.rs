@@ -478,3 +478,21 @@ fn a_plan_table_is_agreed_on_and_another_one_is_refused_on_every_rank() {
         assert_eq!(sum[0], 2.0);
     });
 }
+
+#[test]
+fn an_interrupted_wait_ends_with_an_error_on_every_rank() {
+    let ends = run(&configs(2, TransportChoice::Shm), |mut communicator| {
+        communicator.barrier().unwrap();
+        let rank = communicator.rank();
+        if rank == 0 {
+            communicator.interrupt_when(|| true);
+        }
+        let error = communicator.recv(&mut [0; 8], DType::U8, 1 - rank).unwrap_err();
+        // Everybody stays until everybody knows.
+        let again = communicator.barrier().unwrap_err();
+        (error.stable_code(), again.stable_code(), error.to_string())
+    });
+    assert_eq!((ends[0].0.as_str(), ends[0].1.as_str()), ("HALO-E0312", "HALO-E0312"));
+    assert_eq!(ends[1].0, ends[1].1);
+    assert!(ends[1].2.contains("interrupted"), "{}", ends[1].2);
+}

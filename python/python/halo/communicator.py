@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from halo._halo import NativeCommunicator
 from halo._views import arithmetic, view
-from halo.errors import UsageError
+from halo.errors import HaloError, UsageError
 
 
 class Link(NamedTuple):
@@ -229,6 +229,10 @@ class Communicator:
         """Operations, bytes and latencies so far."""
         return json.loads(self._native.statistics())
 
+    def abort(self) -> None:
+        """Ends what another thread waits for, with an error there; this communicator can then only be closed."""
+        self._native.abort()
+
     def close(self) -> None:
         """Says good-bye to the peers. A second call does nothing."""
         _open.discard(self)
@@ -242,8 +246,10 @@ class Communicator:
     def __enter__(self) -> Communicator:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What has gone wrong inside (a Ctrl-C, say) is not to be hidden by what a failed communicator says again.
+        with contextlib.suppress(HaloError) if kind is not None else contextlib.nullcontext():
+            self.close()
 
     def __repr__(self) -> str:
         return f"<halo.Communicator {self.name!r} rank {self.rank} of {self.world}>"

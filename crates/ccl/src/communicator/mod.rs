@@ -13,6 +13,7 @@ use std::sync::Arc;
 use halo_fabric::{Config, Fabric, LinkInfo, Mesh, Store};
 
 use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::plan::{Algorithm, Choices, PlanTable};
 use crate::statistics::{Counters, Statistics, StatisticsFile};
 
@@ -32,6 +33,7 @@ pub struct Communicator {
     /// Communicators split off so far.
     splits: u32,
     failed: Option<Error>,
+    interrupt: Interrupt,
     counters: Arc<Counters>,
     statistics_file: Option<StatisticsFile>,
     links: Vec<LinkInfo>,
@@ -71,6 +73,7 @@ impl Communicator {
             epoch: 0,
             splits: 0,
             failed: None,
+            interrupt: Interrupt::default(),
             counters,
             statistics_file,
             links,
@@ -108,6 +111,12 @@ impl Communicator {
     /// What has been done so far.
     pub fn statistics(&self) -> Statistics {
         self.counters.snapshot()
+    }
+
+    /// Has `wanted` asked several times a second while an operation waits for a peer: `true` ends the operation with
+    /// [`Error::Interrupted`]. It must not wait itself.
+    pub fn interrupt_when(&mut self, wanted: impl FnMut() -> bool + Send + 'static) {
+        self.interrupt = Interrupt::new(wanted);
     }
 
     /// Lets the last bytes leave and says good-bye. Dropping does the same, without the error.

@@ -81,6 +81,10 @@ impl Communicator {
         if waited < ASK_AFTER {
             return Ok(());
         }
+        if self.interrupt.wanted() {
+            let error = Error::Interrupted { operation: job.operation.to_string(), rank: self.rank() };
+            return Err(self.fail(error));
+        }
         self.still_possible(&job.operation, &job.plan, waited).map_err(|error| self.fail(error))
     }
 

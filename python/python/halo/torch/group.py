@@ -139,7 +139,7 @@ class HaloProcessGroup(Collectives):
             lane.close()
 
     def abort(self) -> None:
-        """Fails what has been issued and not begun, and leaves."""
+        """Fails what has been issued and has not ended, and leaves."""
         for lane in self._lanes():
             lane.abort()
 

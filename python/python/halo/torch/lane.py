@@ -79,11 +79,13 @@ class Lane:
             self._disconnect()
 
     def abort(self) -> None:
-        """Fails what is queued. What is being run ends by itself, at the latest at its deadline."""
+        """Fails what is queued and what is being run."""
         self._end(_ABORTED)
         while (item := self._take()) is not None:
             item[0].finish(self._closed(_ABORTED))
         self._queue.put(None)
+        if self._communicator is not None:
+            self._communicator.abort()
         self._disconnect_if_idle()
 
     def _take(self) -> tuple[HaloWork, Operation] | None:
