@@ -33,10 +33,19 @@ def read(path, limit=1 << 20):
         return None
 
 
-def number(path):
-    text = read(path)
+def text(path):
+    """All of a file as it is, line ends included."""
     try:
-        return int(text, 0)
+        with open(path, newline="", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return None
+
+
+def number(path):
+    found = read(path)
+    try:
+        return int(found, 0)
     except (TypeError, ValueError):
         return None
 
@@ -319,9 +328,9 @@ def container(engine, name):
 
 def model(path):
     facts = {"config": None, "bytes": 0, "free_bytes": None}
-    text = read(os.path.join(path, "config.json"))
-    if text is not None:
-        facts["config"] = hashlib.sha256(text.encode()).hexdigest()
+    settings = read(os.path.join(path, "config.json"))
+    if settings is not None:
+        facts["config"] = hashlib.sha256(settings.encode()).hexdigest()
     with contextlib.suppress(OSError):
         facts["bytes"] = sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
     while path != "/" and not os.path.exists(path):
@@ -371,7 +380,7 @@ def gather(request):
         "firewall": firewall(root, [entry["name"] for entry in names if entry["physical"] or entry["addresses"]]),
         "network_manager": network_manager(),
         "packages": packages(request["packages"]),
-        "texts": {path: read(path) for path in request.get("files", [])},
+        "texts": {path: text(path) for path in request.get("files", [])},
         "public_key": public_key(),
     }
     if request.get("python"):

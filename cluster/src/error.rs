@@ -23,6 +23,7 @@ pub enum ClusterError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Top(#[from] TopError),
+    Configure(#[from] crate::configure::ConfigureError),
 
     #[error("node {node} ({target}) cannot be reached by ssh: {cause}")]
     #[diagnostic(code("HALO-E0611"), help("try it by hand: ssh -o BatchMode=yes {target} true"))]

@@ -242,6 +242,15 @@ impl Facts {
         self.interfaces.iter().find(has)
     }
 
+    /// The interfaces by which this machine is reached: that of the ssh connection, and that of the default route if
+    /// there is one alone (of two, one is a mistake that `configure` may have to take back).
+    pub fn ways_in(&self) -> impl Iterator<Item = &str> {
+        let ssh =
+            self.ssh_address.and_then(|address| self.holder(address)).map(|holder| holder.name.as_str());
+        let alone = self.default_routes().count() == 1;
+        ssh.into_iter().chain(self.default_routes().filter(move |_| alone))
+    }
+
     /// The interfaces of default routes.
     pub fn default_routes(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().filter(|route| route.dst == "default").filter_map(|route| route.dev.as_deref())

@@ -87,6 +87,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Models(arguments) => models::run(&arguments)?,
         Command::Top(arguments) => top::run(&arguments)?,
+        Command::Configure(arguments) => {
+            let config = config::Config::read(&arguments.config)?;
+            configure::run(&config, &arguments.options())?;
+        }
         Command::Status { json } => control::status(&Folder::open()?, json),
         Command::Stop => control::stop(&Folder::open()?)?,
         Command::Logs { name } => control::logs(&Folder::open()?, name.as_deref())?,

@@ -52,7 +52,7 @@ fn request(config: &Config, index: usize, node: &Node) -> Value {
     json!({
         "op": "facts",
         "packages": target::all_packages(config),
-        "files": configure::files(config),
+        "files": configure::files(),
         "python": python,
         "container": container.map(|container| json!({"engine": container.engine.name(), "name": container.name})),
         "model": config.model.get_ref(),
