@@ -12,7 +12,7 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-plugin test-python test-hosts test-soft-roce test-e2e lint bench bench-peers build python \
+.PHONY: help demo test test-rust test-plugin test-python test-hosts test-system test-soft-roce test-e2e lint bench bench-peers build python \
         setup setup-test header bindings clean
 
 help: ## list the targets
@@ -23,10 +23,10 @@ demo: setup build python ## serve a tiny model on two ranks of this machine and 
 	@$(PY) -m halo.demo --status "$(CURDIR)/target/release/halo-cluster status --json"; \
 	  status=$$?; target/release/halo-cluster stop; exit $$status
 
-test: setup-test build python test-rust test-plugin test-python test-hosts test-soft-roce test-e2e ## run every test
+test: setup-test build python test-rust test-plugin test-python test-hosts test-system test-soft-roce test-e2e ## run every test
 
 test-rust: ## unit, property and integration tests
-	$(CARGO) test --workspace --exclude halo-soft-roce --exclude halo-hosts --exclude halo-e2e \
+	$(CARGO) test --workspace --exclude halo-soft-roce --exclude halo-hosts --exclude halo-system --exclude halo-e2e \
 	  --exclude halo-plugin-host
 
 test-plugin: ## the net plugin, by hosts that drive it as RCCL and NCCL do
@@ -37,6 +37,9 @@ test-python: ## the Python package, with real torch
 
 test-hosts: ## network namespaces as hosts, with sshd (root)
 	$(CARGO) test -p halo-hosts -- --include-ignored
+
+test-system: ## halo-cluster sets up hosts and takes it back (root)
+	$(CARGO) test -p halo-system -- --include-ignored --test-threads 2
 
 test-soft-roce: ## real verbs, in virtual machines with Soft-RoCE
 	$(CARGO) test -p halo-soft-roce -- --nocapture --test-threads 1

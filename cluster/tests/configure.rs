@@ -1,0 +1,69 @@
+//! configure's command line; what it does to hosts is tried in tests/system.
+
+mod support;
+
+use support::Rig;
+
+macro_rules! shows {
+    ($name:literal, $text:expr) => {
+        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+            insta::assert_snapshot!($name, $text)
+        })
+    };
+}
+
+#[test]
+fn help() {
+    shows!("help_configure", Rig::new().run(&["configure", "--help"]).1);
+}
+
+#[test]
+fn a_local_node_without_another_interface_is_refused() {
+    let rig = Rig::new();
+    let config = rig.config("");
+    let (status, _, errors) = rig.run(&["configure", config.to_str().unwrap(), "--only", "network"]);
+    // Loopback has the address; nothing would ever be set up there.
+    assert_eq!(status, 1);
+    assert!(errors.starts_with("error[HALO-E0746]: the data interface of node a is unknown"), "{errors}");
+}
+
+#[test]
+fn modes_exclude_each_other() {
+    let rig = Rig::new();
+    for pair in [["--apply", "--undo"], ["--dry-run", "--apply"], ["--dry-run", "--undo"]] {
+        let (status, _, errors) = rig.run(&["configure", pair[0], pair[1]]);
+        assert!(status == 2 && errors.contains("cannot be used with"), "{errors}");
+    }
+    let (status, _, errors) = rig.run(&["configure", "--only", "netwrk"]);
+    assert!(status == 2 && errors.contains("a similar value exists: 'network'"), "{errors}");
+}
+
+#[test]
+fn hostile_values_do_not_reach_a_shell() {
+    let rig = Rig::new();
+    let mark = rig.path("injected");
+    let evil = format!("x; touch {0}; $(touch {0}) `touch {0}`", mark.display());
+    // Values of a narrow shape are refused.
+    for (key, line) in
+        [("interface", format!("interface = \"{evil}\"\n")), ("network", "[network]\nmtu = 9\n".to_owned())]
+    {
+        let (status, _, errors) = rig.run(&["doctor", rig.config(&line).to_str().unwrap()]);
+        assert!(status == 1 && errors.starts_with("error[HALO-E0602]"), "{key}: {errors}");
+    }
+    // Free text travels as data: the ssh that is called here is a shell that would run it.
+    let script = "shift $(($# - 1))\nexec sh -c \"$1\"\n";
+    let node =
+        format!("[[nodes]]\nname = \"b\"\nssh = \"me@b\"\naddress = \"10.0.0.2\"\npython = \"{evil}\"\n");
+    let text = std::fs::read_to_string(rig.config(&node)).unwrap();
+    let model = format!("model = \"/{evil}\"");
+    let text = text.replace("address = \"127.0.0.1\"", "address = \"10.0.0.1\"");
+    let text = text.lines().map(|line| if line.starts_with("model") { model.as_str() } else { line });
+    let config = rig.write("evil.toml", &(text.collect::<Vec<_>>().join("\n") + "\n"));
+    let output = rig.command_with_ssh(script, &["doctor", "--json", config.to_str().unwrap()]);
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = answer["rows"].as_array().unwrap();
+    let on_b = |check: &str| rows.iter().find(|row| row["node"] == "b" && row["check"] == check).unwrap();
+    assert_eq!(on_b("ssh")["verdict"], "pass");
+    assert_eq!(on_b("versions")["verdict"], "fail");
+    assert!(!mark.exists());
+}
