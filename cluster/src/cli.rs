@@ -10,6 +10,8 @@ use crate::configure::{Mode, Options};
 use crate::doctor::Check;
 use crate::launch::{Request, Restart};
 use crate::models::Models;
+use crate::init;
+use crate::launch::Request;
 use crate::state::Folder;
 use crate::top::Top;
 
@@ -29,6 +31,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a configuration: look at the nodes and find what joins them.
+    Init(init::Arguments),
     /// Look at all nodes and say what is as it should be and what is not; changes nothing.
     Doctor(Doctor),
     /// Show what would be changed on the nodes to make them as they should be; change it, take it back.

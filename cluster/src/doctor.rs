@@ -17,6 +17,7 @@ mod system;
 
 pub use check::Check;
 pub use finding::{Finding, Verdict};
+pub use network::same_network;
 pub use report::{json, table};
 
 use crate::config::{Config, Node};

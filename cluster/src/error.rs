@@ -25,6 +25,10 @@ pub enum ClusterError {
     Top(#[from] TopError),
     Configure(#[from] crate::configure::ConfigureError),
 
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Init(#[from] crate::init::InitError),
+
     #[error("node {node} ({target}) cannot be reached by ssh: {cause}")]
     #[diagnostic(code("HALO-E0611"), help("try it by hand: ssh -o BatchMode=yes {target} true"))]
     Unreachable { node: String, target: String, cause: String },

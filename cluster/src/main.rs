@@ -10,6 +10,7 @@ mod control;
 mod doctor;
 mod error;
 mod facts;
+mod init;
 mod launch;
 mod models;
 mod plan;
@@ -73,6 +74,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
                 return Err(Failure::Said);
             }
         }
+        Command::Init(arguments) => init::run(&arguments.file, arguments.answers(), arguments.force)?,
         Command::Doctor(arguments) => {
             let config = config::Config::read(&arguments.config)?;
             let rows = doctor::run(&config, &arguments.only);
