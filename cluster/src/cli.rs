@@ -6,14 +6,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Transport};
 use crate::config_error::ConfigError;
-use crate::configure::{Mode, Options};
-use crate::doctor::Check;
 use crate::launch::{Request, Restart};
 use crate::models::Models;
-use crate::init;
-use crate::launch::Request;
 use crate::state::Folder;
 use crate::top::Top;
+use crate::{configure, doctor, init};
 
 const LAUNCH_EXAMPLES: &str = "Examples:
   halo-cluster launch --local
@@ -34,9 +31,9 @@ pub enum Command {
     /// Write a configuration: look at the nodes and find what joins them.
     Init(init::Arguments),
     /// Look at all nodes and say what is as it should be and what is not; changes nothing.
-    Doctor(Doctor),
+    Doctor(doctor::Arguments),
     /// Show what would be changed on the nodes to make them as they should be; change it, take it back.
-    Configure(Configure),
+    Configure(configure::Arguments),
     /// Start everything, wait until the model answers, and serve until Ctrl-C.
     Launch(Launch),
     /// Know models: list them, see whether they fit, fetch them to all nodes.
@@ -59,72 +56,8 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: halo-cluster doctor halo.toml --only mtu,frames,memlock\n\nThe exit status is 1 if a check fails."
-)]
-pub struct Doctor {
-    /// The configuration (docs/cluster.md).
-    #[arg(default_value = "halo.toml")]
-    pub config: PathBuf,
-    /// Only these checks, separated by commas.
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "CHECK")]
-    pub only: Vec<Check>,
-    /// As JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
 #[command(after_help = LAUNCH_EXAMPLES)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
-#[command(
-    after_help = "Example: halo-cluster configure halo.toml --apply --only network,limits\n\nIt never touches the interface by which a node is reached, and never reboots."
-)]
-#[allow(clippy::struct_excessive_bools)] // flags of a command line
-pub struct Configure {
-    /// The configuration (docs/cluster.md).
-    #[arg(default_value = "halo.toml")]
-    pub config: PathBuf,
-    /// Only show what would be changed; the default.
-    #[arg(long, conflicts_with_all = ["apply", "undo"])]
-    dry_run: bool,
-    /// Change it, after one question.
-    #[arg(long, conflicts_with = "undo")]
-    apply: bool,
-    /// Take back everything that was changed, and nothing else.
-    #[arg(long, conflicts_with = "only")]
-    undo: bool,
-    /// The answer to the question is yes.
-    #[arg(long, short)]
-    yes: bool,
-    /// Only these steps, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "STEP", value_parser = crate::configure::NAMES)]
-    only: Vec<String>,
-    /// Only these nodes, separated by commas.
-    #[arg(long = "node", value_delimiter = ',', value_name = "NAME")]
-    nodes: Vec<String>,
-    /// Ask for sudo's password, the same on all nodes that need one.
-    #[arg(long)]
-    ask_sudo_password: bool,
-}
-
-impl Configure {
-    pub fn options(&self) -> Options {
-        Options {
-            mode: match (self.apply, self.undo) {
-                (true, _) => Mode::Apply,
-                (_, true) => Mode::Undo,
-                _ => Mode::Show,
-            },
-            yes: self.yes,
-            only: self.only.clone(),
-            nodes: self.nodes.clone(),
-            ask_sudo_password: self.ask_sudo_password,
-        }
-    }
-}
-
-#[derive(Debug, Args)]
 pub struct Launch {
     /// The configuration (docs/cluster.md).
     #[arg(required_unless_present = "local", conflicts_with = "local")]

@@ -2,6 +2,7 @@
 //! takes all of it back with `--undo`. Each node keeps a journal, written before each change.
 
 mod apply;
+mod arguments;
 mod error;
 mod journal;
 mod step;
@@ -9,6 +10,7 @@ mod steps;
 
 use std::io::{IsTerminal, Write};
 
+pub use arguments::Arguments;
 pub use error::ConfigureError;
 pub use steps::{GRUB_FILE, NAMES};
 

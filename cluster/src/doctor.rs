@@ -1,5 +1,6 @@
 //! `doctor`: looks at all nodes at once and says what is as it should be and what is not. It changes nothing.
 
+mod arguments;
 mod check;
 mod compare;
 mod finding;
@@ -15,6 +16,7 @@ mod report;
 mod software;
 mod system;
 
+pub use arguments::Arguments;
 pub use check::Check;
 pub use finding::{Finding, Verdict};
 pub use network::same_network;

@@ -23,6 +23,9 @@ pub enum ClusterError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Top(#[from] TopError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Configure(#[from] crate::configure::ConfigureError),
 
     #[error(transparent)]
