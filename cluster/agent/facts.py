@@ -57,7 +57,7 @@ def link_name(path):
         return None
 
 
-def run(argv, timeout=10, **options):
+def run(argv, timeout=30, **options):
     """(exit status, standard output, standard error); the status of a program that is not there is 127."""
     try:
         done = subprocess.run(
@@ -70,7 +70,7 @@ def run(argv, timeout=10, **options):
         return 127, "", error.strerror
 
 
-def said(argv, timeout=10):
+def said(argv, timeout=30):
     status, out, _ = run(argv, timeout)
     return out if status == 0 else None
 

@@ -13,7 +13,7 @@ use crate::session::{Session, at_once};
 use crate::target;
 
 /// Asking a cold machine for the versions of large packages takes its time.
-const FACTS: Duration = Duration::from_secs(120);
+const FACTS: Duration = Duration::from_secs(240);
 /// Connecting is bounded by ssh itself; this is for the interpreter behind it.
 const START: Duration = Duration::from_secs(10);
 
