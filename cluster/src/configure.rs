@@ -5,6 +5,7 @@ mod apply;
 mod arguments;
 mod error;
 mod journal;
+mod login;
 mod step;
 mod steps;
 
@@ -14,11 +15,11 @@ pub use arguments::Arguments;
 pub use error::ConfigureError;
 pub use steps::{GRUB_FILE, NAMES};
 
-use crate::config::Config;
+use crate::config::{Config, Node};
 use crate::doctor::Subject;
 use crate::error::ClusterError;
 use crate::facts::Facts;
-use crate::survey::survey;
+use crate::survey::{ask, survey};
 use apply::Rights;
 use step::{Step, Then};
 
@@ -102,9 +103,26 @@ fn look(config: &Config, options: &Options) -> Result<Vec<Work>, ClusterError> {
     };
     let mut work = Vec::new();
     for (index, result) in survey(config).into_iter().enumerate().filter(|(index, _)| asked(*index)) {
-        work.push(Work { index, facts: result?.facts, steps: Vec::new() });
+        let facts = match result {
+            Err(ClusterError::LoginRefused { .. }) if options.mode == Mode::Apply => {
+                let node = config.nodes[index].get_ref();
+                log_in(config, options, index, node)?
+            }
+            other => other?.facts,
+        };
+        work.push(Work { index, facts, steps: Vec::new() });
     }
     Ok(work)
+}
+
+/// A node that does not let this user in without a password gets this machine's key first, after a yes of its own.
+fn log_in(config: &Config, options: &Options, index: usize, node: &Node) -> Result<Facts, ClusterError> {
+    let question = format!("Copy this machine's public key to {}, so that it lets you in?", node.name);
+    if !std::io::stdin().is_terminal() || !confirm(options, &question)? {
+        return ask(config, index, node).map(|surveyed| surveyed.facts); // which says why it does not
+    }
+    login::copy(config, node)?;
+    Ok(ask(config, index, node)?.facts)
 }
 
 fn name(config: &Config, node: &Work) -> String {
@@ -167,8 +185,12 @@ fn undo(config: &Config, options: &Options, mut work: Vec<Work>) -> Result<(), C
             count += 1;
         }
     }
+    for name in login::names(config, &options.nodes)? {
+        println!("{name}: take back: this machine's public key");
+        count += 1;
+    }
     work.retain(|node| node.facts.texts.get(journal::FILE).is_some_and(Option::is_some));
-    if work.is_empty() {
+    if count == 0 {
         println!("there is nothing to take back");
         return Ok(());
     }
@@ -179,5 +201,9 @@ fn undo(config: &Config, options: &Options, mut work: Vec<Work>) -> Result<(), C
     let rights = Rights::ask(options.ask_sudo_password, work.iter().map(|node| &node.facts))?;
     let all = work.len();
     let failed = apply::report(apply::undo(config, &work, &rights));
+    if failed == 0 {
+        // The last of all: after it the nodes may not let this user in any more.
+        login::undo(config, &options.nodes)?;
+    }
     if failed > 0 { Err(ConfigureError::Some { failed, all }.into()) } else { Ok(()) }
 }

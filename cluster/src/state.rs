@@ -142,6 +142,11 @@ impl Folder {
         Ok(folder)
     }
 
+    /// A file of this name in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }

@@ -1,8 +1,13 @@
 //! configure's command line; what it does to hosts is tried in tests/system.
 
 mod support;
+#[path = "support/terminal.rs"]
+mod terminal;
+
+use std::path::Path;
 
 use support::Rig;
+use terminal::Terminal;
 
 macro_rules! shows {
     ($name:literal, $text:expr) => {
@@ -66,4 +71,54 @@ fn hostile_values_do_not_reach_a_shell() {
     assert_eq!(on_b("ssh")["verdict"], "pass");
     assert_eq!(on_b("versions")["verdict"], "fail");
     assert!(!mark.exists());
+}
+
+/// An ssh whose host, in this folder, lets in by a password at a terminal, and by key whoever's key it has.
+fn host_with_password(rig: &Rig) -> String {
+    let script = format!(
+        "export HOME={0}/remote\nmkdir -p $HOME/.ssh\nfor last; do :; done\n\
+         case \"$*\" in *BatchMode=yes*)\n  grep -qxF \"$(cat {0}/home/.ssh/id_ed25519.pub)\" $HOME/.ssh/authorized_keys || {{\n    \
+         echo 'me@b: Permission denied (publickey,password).' >&2; exit 255; }} ;;\nesac\nexec sh -c \"$last\"\n",
+        rig.folder.path().display()
+    );
+    // Makes the double, whatever it answers to this.
+    rig.command_with_ssh(&script, &["--version"]);
+    format!("{}:{}", rig.path("bin").display(), std::env::var("PATH").unwrap())
+}
+
+#[test]
+fn a_key_is_copied_after_a_yes_and_taken_back() {
+    let rig = Rig::new();
+    let path = host_with_password(&rig);
+    let home = rig.path("home").display().to_string();
+    let node = "[[nodes]]\nname = \"b\"\nssh = \"me@b\"\naddress = \"10.0.0.2\"\n";
+    let text = std::fs::read_to_string(rig.config(node)).unwrap();
+    let config = rig.write("c.toml", &text.replace("address = \"127.0.0.1\"", "address = \"10.0.0.1\""));
+    let keys = rig.path("remote/.ssh/authorized_keys");
+    std::fs::create_dir_all(keys.parent().unwrap()).unwrap();
+    std::fs::write(&keys, "ssh-ed25519 AAAA another\n").unwrap();
+    // A container that is not configured: a step without anything to do on this machine.
+    let apply = ["configure", config.to_str().unwrap(), "--apply", "--only", "container"];
+    let environment = [("PATH", path.as_str()), ("HOME", home.as_str())];
+
+    let refused =
+        |keys: &Path| assert_eq!(std::fs::read_to_string(keys).unwrap(), "ssh-ed25519 AAAA another\n");
+    let mut terminal = Terminal::start(&rig, &apply, &environment);
+    terminal.answer("Copy this machine's public key to b, so that it lets you in? [y/N]", "n\r");
+    let (status, shown) = terminal.end();
+    assert!(status == 1 && shown.contains("error[HALO-E0612]"), "{shown}");
+    refused(&keys);
+
+    let mut terminal = Terminal::start(&rig, &apply, &environment);
+    terminal.answer("Copy this machine's public key to b, so that it lets you in? [y/N]", "y\r");
+    let (status, shown) = terminal.end();
+    assert!(status == 0 && shown.contains("b: nothing to change"), "{shown}");
+    let key = std::fs::read_to_string(rig.path("home/.ssh/id_ed25519.pub")).unwrap();
+    assert_eq!(std::fs::read_to_string(&keys).unwrap(), format!("ssh-ed25519 AAAA another\n{key}"));
+
+    let mut undo = rig.command(&["configure", config.to_str().unwrap(), "--undo", "--yes"]);
+    let output = undo.envs(environment).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("b: taken back: this machine's public key"));
+    refused(&keys);
 }
