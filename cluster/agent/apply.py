@@ -121,7 +121,7 @@ def missing_folders(path):
 
 def prepare_write(action, key):
     path, before = action["path"], text_of(action["path"])
-    if before != action["before"]:
+    if action["checked"] and before != action["before"]:
         raise Refused(f"{path} has changed since it was looked at; run halo-cluster configure again")
     undo = {"digest": digest(action["text"]), "folders": missing_folders(path), "backup": None}
     if before is not None:

@@ -33,11 +33,14 @@ def read(path, limit=1 << 20):
         return None
 
 
-def text(path):
-    """All of a file as it is, line ends included."""
+def text(path, root):
+    """All of a file as it is, line ends included; with root's rights where they are needed and to be had."""
     try:
         with open(path, newline="", errors="replace") as file:
             return file.read(1 << 20)
+    except PermissionError:
+        status, out, _ = run([*(root or []), "cat", path], strip=False)
+        return out if status == 0 else None
     except OSError:
         return None
 
@@ -57,13 +60,13 @@ def link_name(path):
         return None
 
 
-def run(argv, timeout=30, **options):
+def run(argv, timeout=30, strip=True, **options):
     """(exit status, standard output, standard error); the status of a program that is not there is 127."""
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout, **options
         )
-        return done.returncode, done.stdout.strip(), done.stderr.strip()
+        return done.returncode, done.stdout.strip() if strip else done.stdout, done.stderr.strip()
     except subprocess.TimeoutExpired:
         return 124, "", f"no answer within {timeout} s"
     except OSError as error:
@@ -380,7 +383,7 @@ def gather(request):
         "firewall": firewall(root, [entry["name"] for entry in names if entry["physical"] or entry["addresses"]]),
         "network_manager": network_manager(),
         "packages": packages(request["packages"]),
-        "texts": {path: text(path) for path in request.get("files", [])},
+        "texts": {path: text(path, root) for path in request.get("files", [])},
         "public_key": public_key(),
     }
     if request.get("python"):

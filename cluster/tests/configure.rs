@@ -1,13 +1,11 @@
 //! configure's command line; what it does to hosts is tried in tests/system.
 
 mod support;
-#[path = "support/terminal.rs"]
-mod terminal;
 
 use std::path::Path;
 
 use support::Rig;
-use terminal::Terminal;
+use support::terminal::Terminal;
 
 macro_rules! shows {
     ($name:literal, $text:expr) => {
@@ -91,6 +89,7 @@ fn a_key_is_copied_after_a_yes_and_taken_back() {
     let rig = Rig::new();
     let path = host_with_password(&rig);
     let home = rig.path("home").display().to_string();
+    std::fs::create_dir(&home).unwrap();
     let node = "[[nodes]]\nname = \"b\"\nssh = \"me@b\"\naddress = \"10.0.0.2\"\n";
     let text = std::fs::read_to_string(rig.config(node)).unwrap();
     let config = rig.write("c.toml", &text.replace("address = \"127.0.0.1\"", "address = \"10.0.0.1\""));
@@ -103,13 +102,13 @@ fn a_key_is_copied_after_a_yes_and_taken_back() {
 
     let refused =
         |keys: &Path| assert_eq!(std::fs::read_to_string(keys).unwrap(), "ssh-ed25519 AAAA another\n");
-    let mut terminal = Terminal::start(&rig, &apply, &environment);
+    let mut terminal = Terminal::start(rig.command(&apply).envs(environment), 150, 40);
     terminal.answer("Copy this machine's public key to b, so that it lets you in? [y/N]", "n\r");
     let (status, shown) = terminal.end();
     assert!(status == 1 && shown.contains("error[HALO-E0612]"), "{shown}");
     refused(&keys);
 
-    let mut terminal = Terminal::start(&rig, &apply, &environment);
+    let mut terminal = Terminal::start(rig.command(&apply).envs(environment), 150, 40);
     terminal.answer("Copy this machine's public key to b, so that it lets you in? [y/N]", "y\r");
     let (status, shown) = terminal.end();
     assert!(status == 0 && shown.contains("b: nothing to change"), "{shown}");

@@ -1,11 +1,9 @@
 //! init's command line and its questions, on this machine; other machines are tried in tests/system.
 
 mod support;
-#[path = "support/terminal.rs"]
-mod terminal;
 
 use support::Rig;
-use terminal::Terminal;
+use support::terminal::Terminal;
 
 macro_rules! shows {
     ($name:literal, $text:expr) => {
@@ -48,7 +46,8 @@ fn what_is_missing_or_in_the_way_is_refused() {
 #[test]
 fn questions_can_be_cancelled_and_nothing_is_written() {
     let rig = Rig::new();
-    let mut terminal = Terminal::start(&rig, &["init", "c.toml"], &[]);
+    let mut terminal =
+        Terminal::start(&rig.command(&["init", rig.path("c.toml").to_str().unwrap()]), 100, 40);
     terminal.answer("Is this machine one of the nodes?", "y\r");
     terminal.answer("Node 2: where does ssh find it?", "me@b\r");
     terminal.answer("What shall it be called?", "\r");

@@ -35,8 +35,8 @@ pub enum Then {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Action {
-    /// A file gets this text. It must still have the text `before`.
-    Write { path: String, text: String, before: Option<String>, mode: &'static str },
+    /// A file gets this text. It must still have the text `before`, if that could be looked at (`checked`).
+    Write { path: String, text: String, before: Option<String>, checked: bool, mode: &'static str },
     /// A command, and the one that takes it back.
     Run { argv: Vec<String>, undo: Vec<String>, undo_may_fail: bool, as_user: bool },
     /// Packages; an undo removes them and what came with them.
@@ -56,6 +56,7 @@ impl Action {
             path: path.to_owned(),
             text,
             before,
+            checked: true,
             mode: "644",
         })
     }

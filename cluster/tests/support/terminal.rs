@@ -1,71 +1,103 @@
-//! A pseudo-terminal, for what asks.
+//! A pseudo-terminal: the program in it, and what a person would see.
 
 use std::io::{Read, Write};
+use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
-use portable_pty::{CommandBuilder, PtySize, native_pty_system};
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-use crate::support::{PATIENCE, Rig};
+use super::PATIENCE;
 
-/// A terminal with halo-cluster at it.
 pub struct Terminal {
-    keys: Box<dyn Write + Send>,
-    shown: Receiver<Vec<u8>>,
-    text: String,
-    child: Box<dyn portable_pty::Child + Send + Sync>,
+    child: Box<dyn Child + Send + Sync>,
+    keyboard: Box<dyn Write + Send>,
+    output: Receiver<Vec<u8>>,
+    screen: vt100::Parser,
+    /// Closing it would hang up.
+    _master: Box<dyn MasterPty + Send>,
 }
 
 impl Terminal {
-    /// Starts a command with these variables in its environment.
-    pub fn start(rig: &Rig, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let size = PtySize { rows: 40, cols: 120, pixel_width: 0, pixel_height: 0 };
+    /// Runs `command` in a terminal of that many columns and rows.
+    pub fn start(command: &Command, columns: u16, rows: u16) -> Self {
+        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
-        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_halo-cluster"));
-        command.args(arguments);
-        command.cwd(rig.folder.path());
-        command.env("XDG_STATE_HOME", rig.path("state"));
-        command.env("TERM", "xterm");
-        environment.iter().for_each(|(name, value)| command.env(name, value));
-        let child = pair.slave.spawn_command(command).unwrap();
+        let mut inside = CommandBuilder::new(command.get_program());
+        inside.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => inside.env(name, value),
+                None => inside.env_remove(name),
+            }
+        }
+        inside.env("TERM", "xterm-256color");
+        let child = pair.slave.spawn_command(inside).unwrap();
         drop(pair.slave);
-        let (keys, mut output) =
-            (pair.master.take_writer().unwrap(), pair.master.try_clone_reader().unwrap());
-        let (sender, shown) = channel();
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let keyboard = pair.master.take_writer().unwrap();
+        let (sender, output) = channel();
         std::thread::spawn(move || {
-            let _master = pair.master;
             let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = output.read(&mut bytes) {
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
                 if sender.send(bytes[..count].to_vec()).is_err() {
-                    break;
+                    return;
                 }
             }
         });
-        Self { keys, shown, text: String::new(), child }
+        let screen = vt100::Parser::new(rows, columns, 0);
+        Self { child, keyboard, output, screen, _master: pair.master }
     }
 
-    /// Waits until `question` is shown after everything so far, then answers it.
+    pub fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+        self.keyboard.flush().unwrap();
+    }
+
+    /// Answers a question once it is on the screen.
     pub fn answer(&mut self, question: &str, keys: &str) {
-        while !self.text.contains(question) {
-            let bytes = self.shown.recv_timeout(PATIENCE);
-            let bytes = bytes.unwrap_or_else(|_| panic!("`{question}` is not in: {}", self.text));
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            // A terminal answers where its cursor is; the prompt library asks.
-            if text.contains("\u{1b}[6n") {
-                self.keys.write_all(b"\x1b[1;1R").unwrap();
-            }
-            self.text += &text;
-        }
-        self.text.clear();
-        self.keys.write_all(keys.as_bytes()).unwrap();
-        self.keys.flush().unwrap();
+        self.until(|text| text.contains(question));
+        self.press(keys);
     }
 
-    /// Its exit status, and what it showed since the last answer.
-    pub fn end(mut self) -> (u32, String) {
-        let status = self.child.wait().unwrap().exit_code();
-        while let Ok(bytes) = self.shown.recv_timeout(PATIENCE) {
-            self.text += &String::from_utf8_lossy(&bytes);
+    pub fn text(&self) -> String {
+        self.screen.screen().contents()
+    }
+
+    /// Waits until the screen is as `good` wants it.
+    pub fn until(&mut self, good: impl Fn(&str) -> bool) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.text();
+            if good(&text) {
+                return text;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(bytes) = self.output.recv_timeout(left) else {
+                panic!("the screen never became right:\n{text}")
+            };
+            self.screen.process(&bytes);
         }
-        (status, self.text)
+    }
+
+    /// Waits for the program's end: its exit status, and the last screen.
+    pub fn end(mut self) -> (u32, String) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(50)) {
+                self.screen.process(&bytes);
+            }
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status.exit_code(), self.text());
+            }
+            assert!(Instant::now() < deadline, "it does not end:\n{}", self.text());
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -103,7 +103,7 @@ impl Vm {
             .args(["-serial", &serial, "-drive", &disk, "-device", "virtio-rng-pci"])
             .args(["-netdev", &lan, "-device", "virtio-net-pci,netdev=lan,romfile="])
             .args(["-netdev", "hubport,id=data,hubid=0"])
-            .args(["-device", "virtio-net-pci,netdev=data,romfile=,host_mtu=9000"])
+            .args(["-device", "virtio-net-pci,netdev=data,romfile="])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -68,7 +68,9 @@ pub fn plan(subject: &Subject<'_>) -> Result<Option<Step>, ConfigureError> {
     if ours.as_ref() != Some(&text) {
         let path = PROFILE.to_owned();
         // NetworkManager ignores profiles that others may read.
-        actions.push(Action::Write { path, text, before: ours.clone(), mode: "600" });
+        // Only root may look at it.
+        let checked = facts.uid == 0 || facts.sudo;
+        actions.push(Action::Write { path, text, before: ours.clone(), checked, mode: "600" });
         actions.push(Action::refresh(&["nmcli", "connection", "reload"]));
     }
     let reload = words(&["nmcli", "connection", "reload"]);
@@ -84,6 +86,10 @@ pub fn plan(subject: &Subject<'_>) -> Result<Option<Step>, ConfigureError> {
         let others = facts.network_manager.connections.iter();
         let before = others.filter(|connection| connection.interface == name && connection.name != "halo");
         after_undo.extend(before.map(|other| words(&["nmcli", "connection", "up", "uuid", &other.uuid])));
+        // NetworkManager need not remember the MTU from before.
+        if let Some(mtu) = there.and_then(|interface| interface.mtu).filter(|mtu| *mtu != network.mtu) {
+            after_undo.push(words(&["ip", "link", "set", &name, "mtu", &mtu.to_string()]));
+        }
         if ours.is_some() {
             after_undo.push(words(&["nmcli", "connection", "up", "halo"]));
         }
