@@ -212,6 +212,11 @@ impl Context {
         Ok((0..count).filter_map(|index| Gid::read(self, port, index)).collect())
     }
 
+    /// One GID of a port, if it is set: a whole table may have a thousand places, and each is a system call.
+    pub fn gid(&self, port: u8, index: u32) -> Option<Gid> {
+        Gid::read(self, port, index)
+    }
+
     pub(crate) fn check(&self, call: &str, status: i32) -> Result<(), Error> {
         if status == 0 {
             return Ok(());

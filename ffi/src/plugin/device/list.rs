@@ -124,7 +124,7 @@ fn usable_port(
         return Err(format!("its state is {:?}, not active", port.state));
     }
     let gids = context.gids(number).map_err(|error| error.to_string())?;
-    port::choose(&gids, settings)?;
+    let gid = port::choose(&gids, settings)?.clone();
     let name = context.name();
     let interface = sysfs::interface_of(name, number);
     let interface_speed = interface.as_deref().and_then(sysfs::interface_speed);
@@ -141,7 +141,7 @@ fn usable_port(
         speed: interface_speed.or_else(|| sysfs::rdma_speed(name, number)).unwrap_or(sysfs::UNKNOWN_SPEED),
         port: i32::from(number),
     };
-    Ok((properties, Kind::Rdma(RdmaPort::new(Arc::clone(context), number))))
+    Ok((properties, Kind::Rdma(RdmaPort::new(Arc::clone(context), number, gid))))
 }
 
 fn tcp(settings: &Settings, refused: &mut Vec<String>) -> Result<Vec<(Properties, Kind)>, PluginError> {

@@ -17,22 +17,34 @@ pub(crate) struct RdmaPort {
     /// One protection domain for everything, so that memory is registered once whoever uses it.
     domain: OnceLock<Arc<ProtectionDomain>>,
     opening: Mutex<()>,
+    /// The GID that was chosen last.
+    gid: Mutex<Option<Gid>>,
     /// Memory that the core has registered here.
     pub(crate) regions: Mutex<RegionCache>,
 }
 
 impl RdmaPort {
-    pub(crate) fn new(context: Arc<Context>, number: u8) -> Self {
-        Self { context, number, domain: OnceLock::new(), opening: Mutex::new(()), regions: Mutex::default() }
+    pub(crate) fn new(context: Arc<Context>, number: u8, gid: Gid) -> Self {
+        let (domain, opening, gid) = (OnceLock::new(), Mutex::new(()), Mutex::new(Some(gid)));
+        Self { context, number, domain, opening, gid, regions: Mutex::default() }
     }
 
-    /// The GID to use now: addresses come and go while a process runs.
+    /// The GID to use now: addresses come and go while a process runs. The table is read anew only when the one that was
+    /// chosen last has changed.
     pub(crate) fn current_gid(&self, settings: &Settings) -> Result<Gid, PluginError> {
         let name = self.context.name();
         let refuse =
             |cause: String| PluginError::NoDevice { looked_at: format!("{name}:{}: {cause}", self.number) };
+        let mut known = self.gid.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gid) = known.as_ref()
+            && self.context.gid(self.number, gid.index).as_ref() == Some(gid)
+        {
+            return Ok(gid.clone());
+        }
         let gids = self.context.gids(self.number).map_err(|error| refuse(error.to_string()))?;
-        choose(&gids, settings).cloned().map_err(refuse)
+        let gid = choose(&gids, settings).map_err(refuse)?;
+        *known = Some(gid.clone());
+        Ok(gid.clone())
     }
 
     /// Port and GID as queue pairs take them.
