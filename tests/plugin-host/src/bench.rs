@@ -70,7 +70,7 @@ fn ping_pong(peer: &mut Peer<'_>, link: &Link<'_>, bytes: usize, rounds: usize) 
     Ok(times)
 }
 
-fn send(plugin: &Plugin, link: &Link<'_>, source: &mut Buffer, bytes: usize) -> Outcome {
+fn send(plugin: &Plugin, link: &Link<'_>, source: &mut Buffer<'_>, bytes: usize) -> Outcome {
     let (data, memory) = (source.bytes().as_ptr(), source.memory);
     let request = until("a send", || Ok(plugin.send(link.send, data, bytes, 0, memory)?))?;
     until("a send's end", || Ok(plugin.test_without_sizes(request)?.then_some(())))

@@ -6,22 +6,24 @@ use crate::pattern;
 use crate::plugin::{Opaque, Part, Plugin};
 use crate::{Outcome, until};
 
-/// Memory that is registered with one connection.
-pub struct Buffer {
+/// Memory that is registered with one connection, until it is dropped.
+pub struct Buffer<'a> {
+    plugin: &'a Plugin,
+    comm: Opaque,
     bytes: Vec<u8>,
     /// Its handle.
     pub memory: Opaque,
 }
 
-impl Buffer {
+impl<'a> Buffer<'a> {
     /// So many bytes, registered.
     ///
     /// # Errors
     /// The plugin's answer.
-    pub fn new(plugin: &Plugin, comm: Opaque, bytes: usize) -> Outcome<Self> {
+    pub fn new(plugin: &'a Plugin, comm: Opaque, bytes: usize) -> Outcome<Self> {
         let mut bytes = vec![0; bytes.max(1)];
         let memory = plugin.register(comm, bytes.as_mut_ptr(), bytes.len())?;
-        Ok(Self { bytes, memory })
+        Ok(Self { plugin, comm, bytes, memory })
     }
 
     /// The bytes.
@@ -29,9 +31,23 @@ impl Buffer {
         &mut self.bytes
     }
 
+    /// Gives the registration back and keeps the memory.
+    pub fn keep(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// As one part of a receive.
     pub fn part(&mut self, room: usize, tag: i32) -> Part {
         Part { data: self.bytes.as_mut_ptr(), room, tag, memory: self.memory }
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        // Memory that is registered must not be freed: its pages would be another's, and the NIC would not know.
+        if let Err(refused) = self.plugin.deregister(self.comm, self.memory) {
+            eprintln!("{refused}");
+        }
     }
 }
 
@@ -158,13 +174,6 @@ impl<'a> Link<'a> {
             }
             Ok((done == sizes.len() && gone == sizes.len()).then_some(()))
         })?;
-        for (comm, buffer) in sources
-            .iter()
-            .map(|source| (self.send, source))
-            .chain(targets.iter().map(|target| (self.receive, target)))
-        {
-            self.plugin.deregister(comm, buffer.memory)?;
-        }
         Ok(())
     }
 

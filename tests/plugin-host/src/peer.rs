@@ -26,6 +26,8 @@ pub enum Scenario {
     Address,
     /// Rank 1 never accepts and then ends.
     Deaf,
+    /// Rank 1 never accepts and lives on.
+    Silent,
     /// The connection must be refused; both say with which code.
     Refused,
     /// Latency and bandwidth.
@@ -72,6 +74,20 @@ impl<'a> Peer<'a> {
         Ok(())
     }
 
+    /// Rank 0 decides, rank 1 is told.
+    ///
+    /// # Errors
+    /// The other process has ended.
+    pub fn decide(&mut self, decision: bool) -> Outcome<bool> {
+        if self.rank == 0 {
+            self.words.get_mut().write_all(&[u8::from(decision)])?;
+            return Ok(decision);
+        }
+        let mut word = [0];
+        self.words.read_exact(&mut word)?;
+        Ok(word[0] != 0)
+    }
+
     /// A connection in each direction.
     ///
     /// # Errors
@@ -109,7 +125,7 @@ pub fn run(library: &Path, version: Version, scenario: Scenario, rank: usize, re
         Scenario::Killed | Scenario::Cut => lose(&mut peer, scenario)?,
         Scenario::Blink => blink(&mut peer)?,
         Scenario::Address => address(&mut peer)?,
-        Scenario::Deaf => deaf(&mut peer)?,
+        Scenario::Deaf | Scenario::Silent => deaf(&mut peer, scenario)?,
         Scenario::Refused => refuse(&mut peer)?,
         Scenario::Bench => bench::run(&mut peer)?,
     }
@@ -189,12 +205,10 @@ fn blink(peer: &mut Peer<'_>) -> Outcome {
     let began = Instant::now();
     let mut rounds = 0u64;
     // Long enough for whoever blinks.
-    while began.elapsed() < Duration::from_secs(3) {
+    while peer.decide(began.elapsed() < Duration::from_secs(3))? {
         link.stream(&[20_000, 100, 70_000], 3, 0, rounds * 10)?;
         rounds += 1;
-        peer.agree()?;
     }
-    // Both leave after the same round.
     println!("rank {}: {rounds} rounds, every byte in its place", peer.rank);
     link.close()
 }
@@ -216,12 +230,15 @@ fn address(peer: &mut Peer<'_>) -> Outcome {
     link.close()
 }
 
-/// Rank 1 listens, never accepts, and ends: rank 0 must not wait for it.
-fn deaf(peer: &mut Peer<'_>) -> Outcome {
+/// Rank 1 listens and never accepts: rank 0 must not wait for ever.
+fn deaf(peer: &mut Peer<'_>, scenario: Scenario) -> Outcome {
     if peer.rank == 1 {
         let (_listener, handle) = peer.plugin.listen(peer.context, 0)?;
         peer.words.get_mut().write_all(&handle)?;
         peer.agree()?;
+        if scenario == Scenario::Silent {
+            return peer.agree();
+        }
         std::process::abort();
     }
     let mut theirs = [0; 128];
@@ -239,7 +256,7 @@ fn deaf(peer: &mut Peer<'_>) -> Outcome {
     for line in warnings() {
         println!("told: {line}");
     }
-    Ok(())
+    if scenario == Scenario::Silent { peer.agree() } else { Ok(()) }
 }
 
 /// The two sides do not fit (keys, transports); the caller must be told, whatever the listener is.

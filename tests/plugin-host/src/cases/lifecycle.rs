@@ -24,6 +24,8 @@ pub(super) fn close_in_flight(setting: &Setting<'_>) -> Outcome {
                 plugin.test(request)?;
             }
         }
+        // Registrations go first, as the core has it; the memory itself must outlive what is on its way.
+        let kept = (source.keep(), target.keep());
         if round % 3 == 0 {
             plugin.close_send(link.send)?;
             plugin.close_receive(link.receive)?;
@@ -31,8 +33,7 @@ pub(super) fn close_in_flight(setting: &Setting<'_>) -> Outcome {
             plugin.close_receive(link.receive)?;
             plugin.close_send(link.send)?;
         }
-        // Only now may the buffers go.
-        drop((source, target));
+        drop(kept);
     }
     let link = Link::new(plugin, setting.context, 0)?;
     link.exchange(100_000, 1)?;

@@ -31,6 +31,21 @@ pub fn printed(output: &Output) -> String {
     format!("{}\n{out}{err}", output.status)
 }
 
+/// Two hosts as the two ranks of a scenario, each with its own variables; what they printed.
+pub fn peers(scenario: &str, both: &[(&str, &str)], rank_1: &[(&str, &str)]) -> [Output; 2] {
+    let at = rendezvous();
+    let start = |rank: usize| {
+        let mut command = host("v12");
+        command.args(["peer", scenario, "--rank", &rank.to_string(), "--rendezvous", &at]);
+        command.envs(both.iter().copied());
+        if rank == 1 {
+            command.envs(rank_1.iter().copied());
+        }
+        command.spawn().unwrap()
+    };
+    [start(0), start(1)].map(|child| child.wait_with_output().unwrap())
+}
+
 /// A free port of this host.
 pub fn rendezvous() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()

@@ -1,0 +1,108 @@
+//! What happens when the other side is not as it should be: two processes over TCP on loopback.
+
+mod common;
+
+use common::{peers, printed};
+
+/// The lines that the plugin warned with.
+fn told(output: &str) -> Vec<&str> {
+    output.lines().filter_map(|line| line.strip_prefix("told: ")).collect()
+}
+
+#[test]
+fn two_processes_exchange_messages_of_all_sizes() {
+    for sockets in ["1", "3"] {
+        let outputs = peers("exchange", &[("HALO_PLUGIN_SOCKETS", sockets), ("HALO_KEY", "a key")], &[]);
+        for output in &outputs {
+            assert!(output.status.success(), "{}", printed(output));
+            assert!(printed(output).contains("every byte in its place"), "{}", printed(output));
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_is_told_to_both_directions_in_one_line_each() {
+    let [survivor, killed] = peers("killed", &[], &[]);
+    let text = printed(&survivor);
+    assert!(survivor.status.success() && !killed.status.success(), "{text}{}", printed(&killed));
+    assert!(text.contains("codes 6 6"), "ncclRemoteError both ways: {text}");
+    let told = told(&text);
+    assert_eq!(told.len(), 2, "one line for each connection: {text}");
+    for line in told {
+        assert!(
+            line.contains("HALO-E0812") && line.contains("lo (tcp)") && line.contains("is lost"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn a_listener_that_dies_before_it_accepts_is_an_error_and_not_a_wait() {
+    let [caller, _] = peers("deaf", &[], &[]);
+    let text = printed(&caller);
+    assert!(caller.status.success() && text.contains("code 6"), "{text}");
+    assert!(text.contains("told: NET/halo: HALO-E0806") && text.contains("cannot be reached"), "{text}");
+}
+
+#[test]
+fn a_listener_that_never_accepts_is_given_up_at_the_deadline() {
+    let outputs = peers("silent", &[("HALO_PLUGIN_TIMEOUT", "0.5")], &[]);
+    let text = printed(&outputs[0]);
+    assert!(outputs.iter().all(|output| output.status.success()), "{text}");
+    assert!(
+        text.contains("code 6") && text.contains("HALO-E0807") && text.contains("HALO_PLUGIN_TIMEOUT"),
+        "{text}"
+    );
+}
+
+#[test]
+fn another_key_is_refused_by_name_on_both_sides() {
+    let outputs = peers("refused", &[("HALO_KEY", "one")], &[("HALO_KEY", "another")]);
+    for output in &outputs {
+        let text = printed(output);
+        assert!(output.status.success() && text.contains("refused with code 6"), "{text}");
+        assert!(text.contains("HALO-E0809") && text.contains("does not have the same key"), "{text}");
+    }
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named_with_what_they_take() {
+    let try_with = |name: &str, value: &str| {
+        let output = common::host("v12").env(name, value).args(["case", "properties"]).output().unwrap();
+        assert!(!output.status.success(), "{name}={value}: {}", printed(&output));
+        printed(&output)
+    };
+    for (name, value) in [
+        ("HALO_TRANSPORT", "pigeon"),
+        ("HALO_PLUGIN_SOCKETS", "9"),
+        ("HALO_PLUGIN_TIMEOUT", "soon"),
+        ("NCCL_IB_SL", "16"),
+        ("NCCL_IB_ROCE_VERSION_NUM", "1"),
+        ("NCCL_IB_ADDR_RANGE", "here"),
+        ("NCCL_IB_TIMEOUT", "32"),
+    ] {
+        let text = try_with(name, value);
+        assert!(text.contains("HALO-E0801") && text.contains(name) && text.contains(value), "{text}");
+    }
+    let text = try_with("NCCL_SOCKET_IFNAME", "=nosuch0");
+    assert!(
+        text.contains("HALO-E0802") && text.contains("lo (127.0.0.1)"),
+        "every interface is told: {text}"
+    );
+    let text = try_with("HALO_TRANSPORT", "rdma");
+    assert!(text.contains("HALO-E0802"), "rdma where there is none is no silent fall-back: {text}");
+}
+
+#[test]
+fn the_statistics_count_what_went_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("{pid}.json");
+    let output =
+        common::host("v12").env("HALO_PLUGIN_STATS_FILE", &file).args(["case", "ring"]).output().unwrap();
+    assert!(output.status.success(), "{}", printed(&output));
+    let written = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
+    let text = std::fs::read_to_string(written.path()).unwrap();
+    // Three steps of four ranks, 300000 bytes each.
+    assert!(text.contains("\"sent_bytes\":3600000,\"sent_messages\":12"), "{text}");
+    assert!(text.contains("\"received_bytes\":3600000,\"received_messages\":12"), "{text}");
+}
