@@ -1,8 +1,9 @@
 //! The control socket of a connection that stands: where the end of a peer shows.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use crate::plugin::connection::stream::{Open, Stream};
+use crate::plugin::connection::stream::{Open, Stream, ending};
 
 /// Looks at the clock are spared: only every so many calls there is one.
 const CALLS_BETWEEN_LOOKS: u32 = 64;
@@ -56,10 +57,10 @@ impl Control {
         let end = match self.stream.flush().and_then(|()| self.stream.fill()) {
             Ok(Open::Yes) => return,
             Ok(Open::Ended) => ("it closed the connection".to_owned(), true),
-            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                ("its host does not answer any more (TCP keep-alive)".to_owned(), false)
+            Err(error) => {
+                let orderly = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+                (ending(&error), orderly)
             }
-            Err(error) => (format!("its process has ended ({error})"), true),
         };
         self.ended = Some(Ended { cause: end.0, orderly: end.1, since: Instant::now() });
     }

@@ -4,11 +4,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use halo_fabric::{PROOF_BYTES, nonce, would_wait};
+use halo_fabric::{PROOF_BYTES, nonce};
 
 use super::hello::{Answer, Hello, Identity, Introduction, Ready, host_name};
 use super::proof::Proof;
-use super::stream::{Open, Stream, listen};
+use super::stream::{Open, Stream, listen, not_now};
 use crate::plugin::comm::control::Control;
 use crate::plugin::comm::{Comm, ReceivePath};
 use crate::plugin::device::{Device, Kind};
@@ -99,7 +99,7 @@ impl Listener {
         while state.knocking.len() < MAX_KNOCKING {
             let stream = match self.socket.accept() {
                 Ok((socket, _)) => Stream::accepted(socket),
-                Err(error) if would_wait(&error) => break,
+                Err(error) if not_now(&error) => break,
                 // The caller was gone before it was answered.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(PluginError::system("accept", error)),

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use halo_fabric::{encode_frame, take_frame, would_wait};
+use halo_fabric::{encode_frame, take_frame};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,11 +70,15 @@ impl Stream {
         Ok(true)
     }
 
-    /// Has the kernel notice a host that has gone: after about `silence` without an answer to its probes.
+    /// Has the kernel notice a host that has gone: after about `silence` without an answer, to a probe while nothing is
+    /// on its way, else to what is. For the control socket alone: little goes over it, and what does is always taken in,
+    /// while a data socket may rightly stand still for as long as the core likes.
     pub(crate) fn keep_alive(&self, silence: Duration) -> io::Result<()> {
         let third = (silence / 3).max(Duration::from_secs(1));
         let probes = TcpKeepalive::new().with_time(third).with_interval(third).with_retries(2);
-        SockRef::from(&self.socket).set_tcp_keepalive(&probes)
+        let socket = SockRef::from(&self.socket);
+        socket.set_tcp_user_timeout(Some(silence))?;
+        socket.set_tcp_keepalive(&probes)
     }
 
     /// Sends what waits, as far as the socket takes it.
@@ -82,7 +86,7 @@ impl Stream {
         while !self.output.is_empty() {
             match self.socket.write(&self.output) {
                 Ok(count) => drop(self.output.drain(..count)),
-                Err(error) if would_wait(&error) => return Ok(()),
+                Err(error) if not_now(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
@@ -96,7 +100,7 @@ impl Stream {
             match self.socket.read(&mut chunk) {
                 Ok(0) => return Ok(Open::Ended),
                 Ok(count) => self.input.extend_from_slice(&chunk[..count]),
-                Err(error) if would_wait(&error) => break,
+                Err(error) if not_now(&error) => break,
                 Err(error) => return Err(error),
             }
         }
@@ -127,6 +131,24 @@ impl Stream {
 
     pub(crate) fn peer(&self) -> String {
         self.socket.peer_addr().map_or_else(|_| "a caller".to_owned(), |address| address.to_string())
+    }
+}
+
+/// Whether a call on a socket that never blocks only means "not now". A time-out is none of that here: it is what the
+/// kernel says of a host that answers no more.
+pub(crate) fn not_now(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// What the end of a peer's socket says of the peer.
+pub(crate) fn ending(error: &io::Error) -> String {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
+    match error.kind() {
+        TimedOut | HostUnreachable | NetworkUnreachable => {
+            format!("its host does not answer any more ({error})")
+        }
+        BrokenPipe | ConnectionReset => format!("its process has ended ({error})"),
+        _ => format!("the connection broke ({error})"),
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::TcpStream;
 
-use halo_fabric::would_wait;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use super::header::{HEADER_BYTES, Header};
+use crate::plugin::connection::stream::not_now;
 
 /// A payload on its way.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Lane {
         while let Some(frame) = self.queue.front_mut() {
             match frame.send(&self.socket) {
                 Ok(count) => frame.taken += count,
-                Err(error) if would_wait(&error) => return Ok(()),
+                Err(error) if not_now(&error) => return Ok(()),
                 Err(error) => return Err(error),
             }
             if frame.taken == HEADER_BYTES + frame.length {

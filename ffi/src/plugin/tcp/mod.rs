@@ -6,13 +6,16 @@ mod header;
 mod lane;
 mod receiver;
 mod sender;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use receiver::Receiver;
 pub(crate) use sender::Sender;
 
 use super::comm::Failure;
+use super::connection::stream::ending;
 
 /// What the end of a data socket means.
 fn broken(error: &std::io::Error) -> Failure {
-    Failure::Lost(format!("its process has ended ({error})"))
+    Failure::Lost(ending(error))
 }

@@ -3,12 +3,11 @@
 use std::io::Read;
 use std::net::TcpStream;
 
-use halo_fabric::would_wait;
-
 use super::broken;
 use super::header::{EAGER, HEADER_BYTES, Header};
 use crate::plugin::comm::control::Control;
 use crate::plugin::comm::{Arrival, Failure, Incoming};
+use crate::plugin::connection::stream::not_now;
 use crate::plugin::protocol::{
     Announcement, EAGER_SLOTS, Entry, KIND_ANNOUNCE, MAX_POSTED, PROTOCOL_VERSION, Posted, TagCounters,
 };
@@ -270,7 +269,7 @@ impl Lane {
                 // A short read has emptied the socket: another would only say so.
                 Ok(count) if count < wanted => return self.deliver(inbox, arrived),
                 Ok(_) => {}
-                Err(error) if would_wait(&error) => return Ok(()),
+                Err(error) if not_now(&error) => return Ok(()),
                 Err(error) => return Err(broken(&error)),
             }
         }
