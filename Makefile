@@ -12,8 +12,8 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-plugin test-python test-hosts test-system test-soft-roce test-e2e lint bench bench-peers build python \
-        setup setup-test header bindings clean
+.PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-soft-roce test-e2e lint bench \
+        bench-peers build python setup setup-test header bindings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -31,6 +31,10 @@ test-rust: ## unit, property and integration tests
 
 test-plugin: ## the net plugin, by hosts that drive it as RCCL and NCCL do
 	$(CARGO) test -p halo-plugin-host -- --nocapture --test-threads 1
+
+test-nccl: build ## two ranks of real NCCL on one NVIDIA GPU, through the plugin (not part of `make test`)
+	@$(PYTHON) tests/nccl/two_ranks.py; status=$$?; \
+	  [ $$status != 77 ] || { echo "test-nccl: not tried, nothing is proved"; exit 0; }; exit $$status
 
 test-python: ## the Python package, with real torch
 	$(PY) -m pytest -q python/tests
@@ -52,8 +56,8 @@ lint: setup ## formatting, clippy, dependency rules, ruff
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
-	$(PY) -m ruff check --config python/pyproject.toml python cluster
-	$(PY) -m ruff format --check --config python/pyproject.toml python cluster
+	$(PY) -m ruff check --config python/pyproject.toml python cluster tests/nccl
+	$(PY) -m ruff format --check --config python/pyproject.toml python cluster tests/nccl
 
 bench: build ## the reduction and one post under criterion; collectives on this machine, over shm and tcp
 	$(CARGO) bench -p halo-benches
