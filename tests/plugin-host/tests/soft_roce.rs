@@ -37,7 +37,7 @@ fn every_case_through_version_12_and_some_through_each_other_version() {
     let try_all = format!(
         "try() {{ if timeout 120 \"$@\" >/tmp/out 2>&1; then echo \"good: ${{@: -3}}\"; else echo \"BAD: $*\"; tail -5 /tmp/out; fi; }}\n\
          for case in $({newest} cases); do try {newest} case $case; done\n\
-         for version in v8 v9 v10 v11; do for case in properties depth groups; do \
+         for version in v8 v9 v10 v11; do for case in properties groups; do \
          try {program} --library {library} --interface $version case $case; done; done\n\
          export NCCL_IB_QPS_PER_CONNECTION=4 HALO_PLUGIN_STRIPE_BYTES=4096\n\
          for case in depth groups overtaking close-in-flight; do try {newest} case $case; done\n\
@@ -51,7 +51,7 @@ fn every_case_through_version_12_and_some_through_each_other_version() {
     assert!(outcome.succeeded(), "{outcome:#?}");
     let printed = text(&outcome, 0);
     assert!(!printed.contains("BAD"), "{printed}");
-    assert_eq!(printed.matches("good").count(), 22 + 12 + 4 + 4, "{printed}");
+    assert_eq!(printed.matches("good").count(), 22 + 8 + 4 + 4, "{printed}");
 }
 
 #[test]
@@ -105,12 +105,12 @@ fn a_cable_that_is_cut_is_noticed_on_both_sides_whatever_the_transport() {
 
 #[test]
 fn a_link_that_blinks_loses_nothing() {
-    let blink = peer_and(
-        "blink",
-        "blink now",
-        "[ $RANK = 0 ] || { ip link set eth0 down; sleep 0.3; ip link set eth0 up; }",
-    );
-    for transport in ["rdma", "tcp"] {
+    // Nothing comes through for a moment, as with a cable that is pulled and put back. (rdma_rxe takes its own interface
+    // being down as an error of the queue pair, which no NIC does; TCP is tried with that as well.)
+    let silence = "tc qdisc add dev eth0 root netem loss 100%; sleep 0.3; tc qdisc del dev eth0 root";
+    let down = "ip link set eth0 down; sleep 0.3; ip link set eth0 up";
+    for (transport, how) in [("rdma", silence), ("tcp", down)] {
+        let blink = peer_and("blink", "blink now", &format!("[ $RANK = 0 ] || {{ {how}; }}"));
         let outcome = rig().env("HALO_TRANSPORT", transport).run(&[&blink; 2]).unwrap();
         assert!(outcome.vms.iter().all(|vm| vm.status == Some(0)), "{outcome:#?}");
         assert!(text(&outcome, 1).contains("every byte in its place"), "{outcome:#?}");
