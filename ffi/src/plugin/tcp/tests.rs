@@ -57,7 +57,9 @@ proptest! {
             let data = bytes[ROOM..].as_mut_ptr();
             receiver.post(request, &[Incoming { tag: *tag, data, room: ROOM as u64, memory: None }]);
         }
-        frames.iter().for_each(|frame| peer.write_all(frame).unwrap());
+        for frame in &frames {
+            peer.write_all(frame).unwrap();
+        }
         peer.write_all(&noise).unwrap();
         drop(peer);
         let mut arrived = vec![None; posts.len()];
