@@ -8,8 +8,12 @@ use super::abi::{LOG_INFO, LOG_WARN, Logger, NET_SUBSYSTEM};
 /// The logger of the core that initialised the plugin last.
 static LOGGER: RwLock<Option<Logger>> = RwLock::new(None);
 
-/// Takes the core's logger; `None` (which no core passes) leaves standard error for warnings.
+/// Takes the core's logger. Without one, which no core does, the one before stays; warnings have standard error if there
+/// has never been any.
 pub(crate) fn set(logger: Option<Logger>) {
+    if logger.is_none() {
+        return;
+    }
     *LOGGER.write().unwrap_or_else(std::sync::PoisonError::into_inner) = logger;
 }
 

@@ -94,6 +94,21 @@ fn settings_that_make_no_sense_are_named_with_what_they_take() {
 }
 
 #[test]
+fn the_tuner_can_be_off_and_names_a_table_that_it_cannot_use() {
+    let with = |file: &str| {
+        common::host("v12").env("HALO_TUNER_FILE", file).args(["case", "tuner"]).output().unwrap()
+    };
+    let off = with("off");
+    assert!(off.status.success() && printed(&off).matches("good").count() == 10, "{}", printed(&off));
+    let missing = with("/nonexistent/table.toml");
+    let text = printed(&missing);
+    assert!(
+        !missing.status.success() && text.contains("HALO-E0819") && text.contains("/nonexistent"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_statistics_count_what_went_through() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("{pid}.json");

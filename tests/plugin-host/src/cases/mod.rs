@@ -4,6 +4,7 @@ mod connections;
 mod contract;
 mod lifecycle;
 mod transfers;
+mod tuner;
 
 use std::path::Path;
 
@@ -47,6 +48,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("reload", lifecycle::reload),
     ("fork", lifecycle::fork),
     ("flush", contract::flush),
+    ("tuner", tuner::tuner),
 ];
 
 /// Runs one case through one version of the interface.
