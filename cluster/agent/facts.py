@@ -242,15 +242,20 @@ def rdma_devices():
     return found
 
 
-def firewall(root, names):
+def firewall(root):
+    """The zones of interfaces that have one, and what a zone does with what no rule of it knows."""
     state = said([*(root or []), "firewall-cmd", "--state"])
-    zones, targets = {}, {}
-    if state == "running":
-        for name in names:
-            zone = said([*(root or []), "firewall-cmd", f"--get-zone-of-interface={name}"])
-            zones[name] = zone or said([*(root or []), "firewall-cmd", "--get-default-zone"])
-        for zone in {zone for zone in zones.values() if zone}:
-            targets[zone] = said([*(root or []), "firewall-cmd", "--permanent", f"--zone={zone}", "--get-target"])
+    zones, targets, zone = {}, {}, None
+    active = said([*(root or []), "firewall-cmd", "--get-active-zones"]) if state == "running" else None
+    for line in (active or "").splitlines():
+        if not line.startswith(" "):
+            zone = line.split()[0]
+        elif line.strip().startswith("interfaces:"):
+            zones.update(dict.fromkeys(line.split()[1:], zone))
+    for zone in set(zones.values()):
+        own = text(f"/etc/firewalld/zones/{zone}.xml", root) or read(f"/usr/lib/firewalld/zones/{zone}.xml") or ""
+        target = re.search(r'<zone[^>]*\btarget="([^"]*)"', own)
+        targets[zone] = target.group(1) if target else "default"
     ufw = said([*root, "ufw", "status"]) if root is not None and shutil.which("ufw") else None
     return {"firewalld": state == "running", "zones": zones, "targets": targets, "ufw": ufw}
 
@@ -380,7 +385,7 @@ def gather(request):
         "routes": parsed(["ip", "-j", "route"]),
         "rdma": rdma_devices(),
         "libibverbs": libibverbs(),
-        "firewall": firewall(root, [entry["name"] for entry in names if entry["physical"] or entry["addresses"]]),
+        "firewall": firewall(root),
         "network_manager": network_manager(),
         "packages": packages(request["packages"]),
         "texts": {path: text(path, root) for path in request.get("files", [])},

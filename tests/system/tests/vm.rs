@@ -20,7 +20,7 @@ impl Site {
     fn run_as(&self, user: &str, arguments: &[&str]) -> Ran {
         let config = self.vm.folder().join("halo.toml");
         let text = format!(
-            "model = \"/models/m\"\n[ssh]\noptions = [\"-F\", \"{}\"]\n\
+            "model = \"/models/m\"\n[ssh]\noptions = [\"-F\", \"{}\", \"-o\", \"ServerAliveCountMax=100\"]\n\
              [system]\nkernel_arguments = [\"iommu=pt\", \"pcie_aspm=off\"]\n[timeouts]\nconnect = 60\n\
              [[nodes]]\nname = \"vm\"\nssh = \"{user}@vm\"\naddress = \"192.168.100.1\"\ninterface = \"eth1\"\n",
             self.vm.ssh_config().display()
