@@ -40,8 +40,11 @@ for round in $(seq "$ROUNDS"); do
         "$OPENMPI/all_reduce" 8192:1000 >/run/openmpi.out 2>/run/openmpi.err
       status=$?
       tagged openmpi </run/openmpi.out
-      echo done >/run/openmpi.done
+      # Machine 1 only has to stay until here.
+      ssh -F "$SSH/ssh_config" "$second" touch "/run/openmpi.$round"
       [ "$status" = 0 ] || { cat /run/openmpi.err >&2; exit 1; }
+    else
+      until [ -e "/run/openmpi.$round" ]; do sleep 0.2; done
     fi
   fi
 done
