@@ -1,13 +1,12 @@
 //! Running a driver: one process, or one per rank, until all have ended or the time is up.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::error::Error;
 use crate::line::{Line, Work};
@@ -77,7 +76,6 @@ pub fn collect(peer: &str, place: &str, processes: &[Invocation], work: &[Work])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .spawn()
             .map_err(|error| match error.kind() {
                 std::io::ErrorKind::NotFound => Error::Missing {
@@ -124,22 +122,23 @@ fn succeeded(peer: &str, place: &str, output: &Output) -> Result<(), Error> {
     })
 }
 
-/// Processes that still run; whoever is left when this goes away is asked to end, then ended.
+/// Processes that still run; whoever is left when this goes away is asked to end, then ended. They stay in this
+/// program's group, so that Ctrl-C reaches them too.
 struct Running(Vec<Pid>);
 
 impl Drop for Running {
     fn drop(&mut self) {
         // A launcher ends its ranks when it is asked; killed at once it would leave them behind.
         for pid in &self.0 {
-            let _ = kill_process_group(*pid, Signal::TERM);
+            let _ = kill_process(*pid, Signal::TERM);
         }
         let deadline = Instant::now() + GRACE;
-        let alive = |pid: &&Pid| rustix::process::test_kill_process_group(**pid).is_ok();
+        let alive = |pid: &&Pid| test_kill_process(**pid).is_ok();
         while Instant::now() < deadline && self.0.iter().any(|pid| alive(&pid)) {
             std::thread::sleep(Duration::from_millis(20));
         }
         for pid in &self.0 {
-            let _ = kill_process_group(*pid, Signal::KILL);
+            let _ = kill_process(*pid, Signal::KILL);
         }
     }
 }
