@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(CURDIR)/$(VENV)/bin/python
 CARGO  := PATH="$$PATH:$$HOME/.cargo/bin" cargo
+TARGET := $(shell uname -m)-unknown-linux-gnu
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Nothing that is run here reports home or looks for models elsewhere.
 export HF_HUB_OFFLINE = 1
@@ -14,6 +15,8 @@ export RAY_USAGE_STATS_ENABLED = 0
 
 .PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-soft-roce test-e2e lint bench \
         bench-peers build python setup setup-test header bindings clean
+.PHONY: help demo test test-rust test-plugin test-python test-hosts test-soft-roce test-e2e lint bench bench-peers build packages python \
+        setup setup-test header bindings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -74,6 +77,12 @@ build: ## the programs, libhalo.so and the net plugin, optimised
 	@# The net plugin is the same library under the names that RCCL and NCCL look for.
 	@for name in librccl-net-halo libnccl-net-halo librccl-net libnccl-net; do \
 	  ln -f target/release/libhalo.so target/release/$$name.so; done
+
+packages: ## the DEB and the RPM, with a halo-cluster that needs no library of the system
+	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release -p halo-cluster --target $(TARGET)
+	$(CARGO) build --release -p halo-perf
+	$(CARGO) run --quiet --release -p halo-packages -- --halo-cluster target/$(TARGET)/release/halo-cluster \
+	  --halo-perf target/release/halo-perf
 
 python: build ## the Python package, into .venv
 	cd python && PATH="$$PATH:$$HOME/.cargo/bin" VIRTUAL_ENV=$(CURDIR)/$(VENV) $(PY) -m maturin develop --release --quiet

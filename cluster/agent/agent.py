@@ -205,6 +205,15 @@ def run_folder():
     return folder
 
 
+def put(request):
+    """A piece of a program that the launcher sends; where it lies."""
+    path = os.path.join(run_folder(), os.path.basename(request["name"]))
+    with open(path, "wb" if request["first"] else "ab") as file:
+        file.write(bytes.fromhex(request["hex"]))
+    os.chmod(path, 0o700)
+    return {"path": path}
+
+
 def start(request):
     place = run_folder()
     fill = lambda text: text.replace("{folder}", place)  # noqa: E731
@@ -410,6 +419,7 @@ def main():
     threading.Thread(target=beat, daemon=True).start()
     work = {
         "check": check,
+        "put": put,
         "start": start,
         "end": lambda request: end(request["process"], request["grace"]),
         "sweep": lambda _: sweep(),

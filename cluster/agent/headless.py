@@ -4,9 +4,13 @@ a distribution called vllm and fails where it was installed under another name. 
 
 import sys
 
-from vllm.entrypoints.cli.serve import run_headless
-from vllm.entrypoints.openai.cli_args import make_arg_parser, validate_parsed_serve_args
-from vllm.utils.argparse_utils import FlexibleArgumentParser
+# All from the module of the command itself: where they come from differs from release to release.
+from vllm.entrypoints.cli.serve import (
+    FlexibleArgumentParser,
+    make_arg_parser,
+    run_headless,
+    validate_parsed_serve_args,
+)
 
 if __name__ == "__main__":
     options = make_arg_parser(FlexibleArgumentParser()).parse_args(sys.argv[1:])

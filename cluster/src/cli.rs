@@ -7,10 +7,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Transport};
 use crate::config_error::ConfigError;
 use crate::launch::{Request, Restart};
+use crate::manual::{Completions, Man};
 use crate::models::Models;
 use crate::state::Folder;
 use crate::top::Top;
 use crate::{configure, doctor, init};
+use crate::verify::Verify;
 
 const LAUNCH_EXAMPLES: &str = "Examples:
   halo-cluster launch --local
@@ -38,6 +40,8 @@ pub enum Command {
     Launch(Launch),
     /// Know models: list them, see whether they fit, fetch them to all nodes.
     Models(Models),
+    /// Measure every path between the nodes and judge it.
+    Verify(Verify),
     /// Show the nodes, the ranks, and what their collectives travel by.
     Status {
         /// As JSON, with every counter.
@@ -53,6 +57,10 @@ pub enum Command {
         /// Which: NODE-ray, NODE-vllm or launch.
         name: Option<String>,
     },
+    /// Print the completion script of a shell.
+    Completions(Completions),
+    /// Write the man pages.
+    Man(Man),
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::config_error::ConfigError;
 use crate::models::ModelsError;
 use crate::top::TopError;
+use crate::verify::VerifyError;
 
 /// An error of a launch, a stop or a look at one.
 #[derive(Debug, Error, Diagnostic)]
@@ -31,6 +32,7 @@ pub enum ClusterError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Init(#[from] crate::init::InitError),
+    Verify(#[from] VerifyError),
 
     #[error("node {node} ({target}) cannot be reached by ssh: {cause}")]
     #[diagnostic(code("HALO-E0611"), help("try it by hand: ssh -o BatchMode=yes {target} true"))]
@@ -232,6 +234,14 @@ pub enum ClusterError {
     #[error("there is no log of `{name}`; there are {present}")]
     #[diagnostic(code("HALO-E0665"), help("choose one of these, or start something: halo-cluster launch"))]
     NoLog { name: String, present: String },
+
+    #[error("the menu cannot be drawn on this terminal")]
+    #[diagnostic(code("HALO-E0684"), help("every command is reached without it: halo-cluster --help"))]
+    Menu { source: std::io::Error },
+
+    #[error("the man pages cannot be written to {}", path.display())]
+    #[diagnostic(code("HALO-E0683"), help("name a folder that you may write: --into DIR"))]
+    Man { path: PathBuf, source: std::io::Error },
 
     #[error("the program `{program}` cannot be started")]
     #[diagnostic(code("HALO-E0666"), help("is it installed and on PATH?"))]

@@ -12,6 +12,8 @@ mod error;
 mod facts;
 mod init;
 mod launch;
+mod manual;
+mod menu;
 mod models;
 mod plan;
 mod preflight;
@@ -22,6 +24,7 @@ mod state;
 mod survey;
 mod target;
 mod top;
+mod verify;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,7 +37,8 @@ use crate::error::ClusterError;
 use crate::state::Folder;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let outcome = if menu::is_wanted() { menu::run().map_err(Failure::from) } else { run(Cli::parse()) };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Said) => ExitCode::FAILURE,
         Err(Failure::Unsaid(error)) => {
@@ -93,6 +97,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let config = config::Config::read(&arguments.config)?;
             configure::run(&config, &arguments.options())?;
         }
+        Command::Verify(arguments) => verify::run(&arguments)?,
+        Command::Completions(arguments) => manual::completions(&arguments),
+        Command::Man(arguments) => manual::man(&arguments)?,
         Command::Status { json } => control::status(&Folder::open()?, json),
         Command::Stop => control::stop(&Folder::open()?)?,
         Command::Logs { name } => control::logs(&Folder::open()?, name.as_deref())?,

@@ -163,6 +163,11 @@ impl Folder {
         Ok(logs)
     }
 
+    /// What `verify` measured.
+    pub fn verified(&self) -> PathBuf {
+        self.path.join("verify")
+    }
+
     /// The tiny model of `--local`.
     pub fn tiny_model(&self) -> PathBuf {
         self.path.join("tiny-model")

@@ -67,7 +67,7 @@ impl Collector {
             metrics: VecDeque::new(),
             ranks: VecDeque::new(),
             interval,
-            floor_us: None,
+            floor_us: crate::verify::floor(folder),
         }
     }
 

@@ -32,11 +32,23 @@ pub fn python() -> PathBuf {
 
 /// The launcher, built from this checkout.
 fn launcher() -> PathBuf {
-    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "halo-cluster"]).status();
-    assert!(built.is_ok_and(|status| status.success()), "halo-cluster does not build");
+    program("halo-cluster")
+}
+
+/// The measuring program, optimised: a measurement without that takes minutes.
+pub fn perf() -> PathBuf {
+    let built =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "--release", "-p", "halo-perf"]).status();
+    assert!(built.is_ok_and(|status| status.success()), "halo-perf does not build");
+    workspace().join("target/release/halo-perf")
+}
+
+fn program(name: &str) -> PathBuf {
+    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", name]).status();
+    assert!(built.is_ok_and(|status| status.success()), "{name} does not build");
     // target/debug/deps/this-test
     let here = std::env::current_exe().expect("a running test has a path");
-    here.ancestors().nth(2).expect("tests lie in deps/").join("halo-cluster")
+    here.ancestors().nth(2).expect("tests lie in deps/").join(name)
 }
 
 /// A launcher with its own state, and the tiny model.

@@ -1,0 +1,87 @@
+"""One rank of a measurement on this node, and what its network card counted meanwhile.
+
+    measure.py find VERSION                             prints {"path"}: a halo-perf of that version, or null
+    measure.py ports ADDRESS COUNT                      prints {"ports"}: free ones at the address
+    measure.py run ROOT INTERFACE DEVICE COMMAND...     runs halo-perf; prints {"result", "counted", "status", "said"}
+
+DEVICE is an RDMA device or `-`. What was counted is the difference of the counters before and after.
+"""
+
+import glob
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+
+
+def say(**message):
+    print(json.dumps(message), flush=True)
+
+
+def find(version):
+    beside = os.path.join(os.path.dirname(sys.executable), "halo-perf")
+    for path in (shutil.which("halo-perf"), beside):
+        if path and os.access(path, os.X_OK):
+            done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10)
+            if done.stdout.split()[-1:] == [version]:
+                return say(path=path)
+    return say(path=None)
+
+
+def ports(address, count):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    probes = [socket.socket(family) for _ in range(int(count))]
+    for probe in probes:
+        probe.bind((address, 0))
+    say(ports=[probe.getsockname()[1] for probe in probes])
+
+
+def counters(root, interface, device):
+    paths = glob.glob(os.path.join(root, "sys/class/net", interface, "statistics/[rt]x_*"))
+    if device != "-":
+        place = os.path.join(root, "sys/class/infiniband", device, "ports/*")
+        paths += glob.glob(os.path.join(place, "counters/*")) + glob.glob(os.path.join(place, "hw_counters/*"))
+    found = {}
+    for path in paths:
+        try:
+            with open(path) as file:
+                found[os.path.basename(path)] = int(file.read())
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def run(root, interface, device, *command):
+    folder = tempfile.mkdtemp(prefix="halo-verify-")
+    try:
+        result = os.path.join(folder, "result.json")
+        before = counters(root, interface, device)
+        done = subprocess.run(
+            [*command, "--json", result],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        after = counters(root, interface, device)
+        measured = None
+        if os.path.exists(result):
+            with open(result) as file:
+                measured = json.load(file)
+        errors = [line.strip() for line in done.stdout.splitlines() if "error[" in line or "caused by" in line]
+        counted = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
+        say(
+            result=measured,
+            counted=counted,
+            status=done.returncode,
+            said="; ".join(errors or done.stdout.split("\n")[-3:]),
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+{"find": find, "ports": ports, "run": run}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,93 @@
+//! The packages, as the systems' own tools read them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+/// A halo-cluster that says what the real one would.
+const CLUSTER: &str = "#!/bin/sh\ncase $1 in\n\
+    completions) echo \"# completions of $2\" ;;\n\
+    man) mkdir -p \"$3\" && echo .TH >\"$3/halo-cluster.1\" && echo .TH >\"$3/halo-cluster-launch.1\" ;;\n\
+    esac\n";
+
+fn listing(program: &str, arguments: &[&str]) -> Option<String> {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(_) => {
+            println!("not read: {program} is not installed here");
+            None
+        }
+    }
+}
+
+#[test]
+fn both_packages_hold_the_programs_their_pages_and_their_completions() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let made = Command::new(env!("CARGO_BIN_EXE_halo-packages"))
+        .arg("--halo-cluster")
+        .arg(program("halo-cluster", CLUSTER))
+        .arg("--halo-perf")
+        .arg(program("halo-perf", "#!/bin/sh\n"))
+        .arg("--root")
+        .arg(&root)
+        .arg("--out")
+        .arg(folder.path().join("out"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let said = String::from_utf8_lossy(&made.stdout).into_owned();
+    let [deb, rpm] = [".deb", ".rpm"].map(|ending| said.lines().find(|line| line.ends_with(ending)).unwrap());
+    let wanted = [
+        "/usr/bin/halo-cluster",
+        "/usr/bin/halo-perf",
+        "/usr/share/man/man1/halo-cluster-launch.1",
+        "/usr/share/bash-completion/completions/halo-cluster",
+        "/usr/share/doc/halo-cluster/LICENSE-MIT",
+    ];
+    for files in
+        [listing("dpkg-deb", &["--contents", deb]), listing("rpm", &["-qlvp", rpm])].into_iter().flatten()
+    {
+        for path in wanted {
+            let line = files
+                .lines()
+                .find(|line| line.ends_with(path))
+                .unwrap_or_else(|| panic!("no {path}:\n{files}"));
+            let mode = if path.contains("/bin/") { "-rwxr-xr-x" } else { "-rw-r--r--" };
+            assert!(line.starts_with(mode) && line.contains("root"), "{line}");
+        }
+    }
+    if let Some(about) = listing("dpkg-deb", &["--info", deb]) {
+        assert!(
+            about.contains("Package: halo-cluster") && about.contains("Depends: libc6, openssh-client"),
+            "{about}"
+        );
+    }
+    if let Some(about) = listing("rpm", &["-qip", rpm]) {
+        assert!(
+            about.contains("Name        : halo-cluster") && about.contains("MIT OR Apache-2.0"),
+            "{about}"
+        );
+    }
+    assert!(std::fs::metadata(deb).unwrap().len() > 1000 && std::fs::metadata(rpm).unwrap().len() > 1000);
+}
+
+#[test]
+fn a_program_that_is_missing_is_named() {
+    let made = Command::new(env!("CARGO_BIN_EXE_halo-packages"))
+        .args(["--halo-cluster", "/nowhere/halo-cluster", "--halo-perf", "/nowhere/halo-perf"])
+        .output()
+        .unwrap();
+    assert_eq!(made.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&made.stderr);
+    assert!(errors.starts_with("error[HALO-E0780]: /nowhere/halo-cluster: No such file"), "{errors}");
+}

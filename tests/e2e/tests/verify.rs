@@ -1,0 +1,75 @@
+//! `verify` between real hosts: both networks, both directions, what the cards counted, and what a cut cable makes of it.
+
+use halo_e2e::{Rig, alone, perf};
+use halo_hosts::Hosts;
+use serde_json::Value;
+
+fn verify(rig: &Rig, hosts: &Hosts, more: &[&str]) -> (i32, String, String) {
+    let config = rig.config(hosts, 2);
+    let mut command =
+        rig.command(["verify", config.to_str().unwrap(), "--halo-perf", perf().to_str().unwrap()]);
+    let output = command.args(more).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+#[ignore = "needs root: measures between two namespace hosts"]
+fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    let (status, _, errors) = verify(&rig, &hosts, &["--compare"]);
+    assert_eq!(status, 1);
+    assert!(errors.contains("error[HALO-E0765]"), "{errors}");
+
+    let (status, output, errors) = verify(&rig, &hosts, &["--json"]);
+    assert_eq!(status, 0, "{output}{errors}");
+    let verified: Value = serde_json::from_str(&output).unwrap();
+    let rows = verified["rows"].as_array().unwrap();
+    // Two networks (management and data), each: latency, bandwidth both ways, three sizes of all-reduce.
+    assert_eq!(rows.len(), 12, "{output}");
+    for row in rows {
+        assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
+        let interface = row["path"]["ends"][0]["interface"].as_str().unwrap();
+        assert!(row["proof"].as_str().unwrap().ends_with(&format!(" over {interface}")), "{row}");
+    }
+    let data = rows.iter().filter(|row| row["path"]["ends"][0]["interface"] == "rdma0").count();
+    assert_eq!(data, 6);
+    for number in [1, 2] {
+        let from = &hosts.host(number).name;
+        let both = rows.iter().filter(|row| row["what"]["bandwidth"]["from"] == **from).count();
+        assert_eq!(both, 2, "{output}");
+        assert_eq!(hosts.processes(number).unwrap(), []);
+    }
+
+    let (status, output, errors) = verify(&rig, &hosts, &["--compare"]);
+    assert_eq!(status, 0, "{errors}");
+    println!("{output}");
+    assert!(output.contains("change") && output.contains(" %"), "{output}");
+    let plot = output.lines().find_map(|line| line.strip_prefix("plot: ")).unwrap();
+    let plot = std::fs::read_to_string(plot).unwrap();
+    assert!(plot.starts_with("<svg") && plot.contains("halo, virtual (rdma0)"), "{plot}");
+    // The dashboard knows the floor from now on.
+    let config = rig.config(&hosts, 2);
+    let seen: Value =
+        serde_json::from_str(&rig.run(["top", config.to_str().unwrap(), "--once", "--json"])).unwrap();
+    assert!(seen["floor_us"].as_f64().unwrap() > 0.0, "{seen}");
+    assert_eq!(seen["nodes"][1]["now"]["links"][0]["interface"], "rdma0");
+}
+
+#[test]
+#[ignore = "needs root: measures between two namespace hosts"]
+fn a_closed_data_network_fails_its_rows_and_not_the_others() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    // The link is up and nothing passes: a firewall, to those who measure.
+    let closed = ["ip", "route", "add", "blackhole", "192.168.100.1/32"];
+    assert!(hosts.exec(2, closed).unwrap().status.success());
+    let (status, output, errors) = verify(&rig, &hosts, &[]);
+    assert_eq!(status, 1, "{output}");
+    println!("{output}{errors}");
+    let rows = |network: &str| output.lines().filter(|line| line.contains(network)).collect::<Vec<_>>();
+    assert!(rows("(rdma0)").iter().all(|line| line.contains("FAIL: on ")), "{output}");
+    assert!(rows("(eth0)").iter().all(|line| line.contains(" over eth0")), "{output}");
+    assert!(errors.contains("error[HALO-E0768]: the verification failed"), "{errors}");
+}
