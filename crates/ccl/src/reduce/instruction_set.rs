@@ -26,6 +26,7 @@ pub(crate) enum InstructionSet {
 impl InstructionSet {
     /// Those that this processor has, the best last.
     pub(crate) fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut, reason = "the baseline is all there is"))]
         let mut available = vec![Self::Baseline];
         #[cfg(target_arch = "x86_64")]
         {
@@ -73,6 +74,7 @@ impl InstructionSet {
     ///
     /// # Safety
     /// As [`blocks::reduce`], and the processor has this set.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "the baseline has none"))]
     pub(super) unsafe fn sum(
         self,
         dtype: DType,
