@@ -14,9 +14,7 @@ export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
 .PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-soft-roce test-e2e lint bench \
-        bench-peers build python setup setup-test header bindings clean
-.PHONY: help demo test test-rust test-plugin test-python test-hosts test-soft-roce test-e2e lint bench bench-peers build packages python \
-        setup setup-test header bindings clean
+        bench-peers build packages python setup setup-test header bindings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -59,8 +57,8 @@ lint: setup ## formatting, clippy, dependency rules, ruff
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
-	$(PY) -m ruff check --config python/pyproject.toml python cluster tests/nccl
-	$(PY) -m ruff format --check --config python/pyproject.toml python cluster tests/nccl
+	$(PY) -m ruff check --config python/pyproject.toml python cluster benches tests/nccl
+	$(PY) -m ruff format --check --config python/pyproject.toml python cluster benches tests/nccl
 
 bench: build ## the reduction and one post under criterion; collectives on this machine, over shm and tcp
 	$(CARGO) bench -p halo-benches
