@@ -32,6 +32,9 @@ pub enum ClusterError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Init(#[from] crate::init::InitError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Verify(#[from] VerifyError),
 
     #[error("node {node} ({target}) cannot be reached by ssh: {cause}")]

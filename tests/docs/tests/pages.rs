@@ -38,6 +38,7 @@ fn every_error_code_is_explained_and_every_explanation_has_its_code() {
     let mut sources = Vec::new();
     for room in [
         "crates",
+        "packaging/src",
         "ffi/src",
         "benches/src",
         "cluster/src",
