@@ -11,8 +11,8 @@ use crate::manual::{Completions, Man};
 use crate::models::Models;
 use crate::state::Folder;
 use crate::top::Top;
-use crate::{configure, doctor, init};
 use crate::verify::Verify;
+use crate::{configure, doctor, init};
 
 const LAUNCH_EXAMPLES: &str = "Examples:
   halo-cluster launch --local

@@ -11,16 +11,12 @@ const CLUSTER: &str = "#!/bin/sh\ncase $1 in\n\
     esac\n";
 
 fn listing(program: &str, arguments: &[&str]) -> Option<String> {
-    match Command::new(program).args(arguments).output() {
-        Ok(output) => {
-            assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-            Some(String::from_utf8_lossy(&output.stdout).into_owned())
-        }
-        Err(_) => {
-            println!("not read: {program} is not installed here");
-            None
-        }
-    }
+    let Ok(output) = Command::new(program).args(arguments).output() else {
+        println!("not read: {program} is not installed here");
+        return None;
+    };
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[test]

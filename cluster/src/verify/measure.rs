@@ -102,7 +102,7 @@ impl Bench {
         let back = [between[1], between[0]];
         let many = (bulk.0 * bulk.1 / LARGE).max(3);
         let all_reduce = |bytes| What::AllReduce { bytes };
-        let plan: [(&str, [usize; 2], (u64, u64), u64, &dyn Fn(u64) -> What); 5] = [
+        let plan: [Step<'_>; 5] = [
             ("sendrecv", between, (8, 8), 300, &|_| What::Latency),
             ("broadcast", between, (bulk.0, bulk.0), bulk.1, &|_| What::Bandwidth { from: from[0].clone() }),
             ("broadcast", back, (bulk.0, bulk.0), bulk.1, &|_| What::Bandwidth { from: from[1].clone() }),
@@ -207,6 +207,9 @@ fn free_port(cluster: &mut Cluster, node: usize, path: &Path) -> Result<String, 
     let answer: serde_json::Value = answer[0].answer().unwrap_or_default();
     Ok(answer["ports"][0].as_u64().unwrap_or_default().to_string())
 }
+
+/// A run: the collective, rank 0's node and rank 1's, smallest and largest size, iterations, and what a size measures.
+type Step<'a> = (&'a str, [usize; 2], (u64, u64), u64, &'a dyn Fn(u64) -> What);
 
 /// One run of halo-perf after the other on one path.
 struct Run<'a> {

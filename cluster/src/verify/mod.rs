@@ -40,6 +40,7 @@ pub struct Verify {
     config: PathBuf,
     /// Compare with an earlier measurement [default: the last one].
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    #[allow(clippy::option_option, reason = "left out, without a file, and with one")]
     compare: Option<Option<PathBuf>>,
     /// Measure with this halo-perf on all nodes instead of their own.
     #[arg(long, value_name = "FILE")]
