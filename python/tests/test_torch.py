@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -32,12 +33,21 @@ def reductions(rank: int, world: int) -> None:
             mine = blocks[rank].clone()
             dist.reduce(mine, root)
             same(mine, blocks.sum(0) if rank == root else blocks[rank])
+        mine = blocks[rank].clone()
+        dist.all_reduce(mine, dist.ReduceOp.AVG)
+        same(mine, (blocks.float().sum(0) / world).to(dtype))
         long = [block(r, world, 4, dtype=dtype) for r in range(world)]
         share = torch.empty(4, dtype=dtype)
         dist.reduce_scatter_tensor(share, long[rank])
         same(share, torch.stack(long).sum(0)[rank])
         dist.reduce_scatter(share.zero_(), list(long[rank]))
         same(share, torch.stack(long).sum(0)[rank])
+
+    counts = torch.stack([block(r, 7, dtype=torch.int64) for r in range(world)])
+    for op, expected in (("SUM", counts.sum(0)), ("PRODUCT", counts.prod(0)), ("MAX", counts.amax(0))):
+        mine = counts[rank].clone()
+        dist.all_reduce(mine, getattr(dist.ReduceOp, op))
+        same(mine, expected)
 
 
 def gathers(rank: int, world: int) -> None:
@@ -338,6 +348,19 @@ def test_importing_torch_is_enough() -> None:
         environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": autoload}
         done = subprocess.run([sys.executable, "-c", extra + code], env=environment, capture_output=True, text=True)
         assert done.stdout.strip() == expected, (autoload, extra, done.stderr)
+
+
+def test_data_takes_the_network_that_the_store_is_on() -> None:
+    from halo.torch.address import address_towards
+
+    # Whatever address this machine has: a store that listens there is reached from there.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        own = probe.getsockname()[0]
+    there = dist.TCPStore(own, 0, 1, is_master=True, wait_for_workers=False)
+    here = dist.TCPStore("127.0.0.1", 0, 1, is_master=True, wait_for_workers=False)
+    assert address_towards(dist.PrefixStore("a", dist.PrefixStore("b", there))) == own
+    assert address_towards(here) is None and address_towards(dist.HashStore()) is None
 
 
 def test_no_device_gets_halo_unasked() -> None:

@@ -12,6 +12,7 @@ import torch.distributed
 
 from halo.communicator import Communicator
 from halo.errors import UsageError
+from halo.torch.address import address_towards
 from halo.torch.collectives import Collectives
 from halo.torch.lane import Lane, Operation, Value
 from halo.torch.messages import Inbox, send
@@ -28,6 +29,7 @@ _SETTINGS = (
     "address",
     "rdma_device",
     "stats_file",
+    "rounding",
 )
 
 
@@ -69,7 +71,9 @@ class HaloProcessGroup(Collectives):
         self._rank, self._world = rank, size
         self._group_name, self._group_description = group_name, "undefined"
         self._settings: dict[str, Any] = {"name": f"torch:{group_name}"}
-        if "HALO_TIMEOUT" not in os.environ:
+        if not (os.environ.get("HALO_ADDRESS") or os.environ.get("HALO_INTERFACE")):
+            self._settings["address"] = address_towards(store)
+        if not os.environ.get("HALO_TIMEOUT"):
             self._settings["timeout"] = timeout.total_seconds()
         self._collectives = Lane(group_name, self._connect_all)
         self._outboxes: dict[int, Lane] = {}
