@@ -13,7 +13,7 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-soft-roce test-e2e lint bench \
+.PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
         bench-peers build packages python setup setup-test header bindings clean
 
 help: ## list the targets
@@ -44,7 +44,11 @@ test-hosts: ## network namespaces as hosts, with sshd (root)
 	$(CARGO) test -p halo-hosts -- --include-ignored
 
 test-system: ## halo-cluster sets up hosts and takes it back (root)
-	$(CARGO) test -p halo-system -- --include-ignored --test-threads 2
+	$(CARGO) test -p halo-system --test init --test doctor --test configure -- --include-ignored --test-threads 2
+
+# Not part of `make test`: a whole round under software emulation is more than six minutes of two processors.
+test-system-vm: ## the same on a virtual machine with real systemd, NetworkManager, firewalld, apt and grub (root)
+	$(CARGO) test -p halo-system --test vm -- --include-ignored --nocapture
 
 test-soft-roce: ## real verbs, in virtual machines with Soft-RoCE
 	$(CARGO) test -p halo-soft-roce -- --nocapture --test-threads 1

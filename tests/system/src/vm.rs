@@ -15,7 +15,9 @@ use crate::workspace;
 /// Starting under emulation takes most of a minute, on a busy machine several.
 const START: Duration = Duration::from_secs(600);
 /// What every start needs in emulation, besides the guest's own arguments.
-const RIG: &str = "console=ttyS0 mitigations=off tsc=reliable random.trust_cpu=on audit=0 net.ifnames=0";
+/// A service that is slow to start is not given up here.
+const RIG: &str = "console=ttyS0 mitigations=off tsc=reliable random.trust_cpu=on audit=0 net.ifnames=0 \
+                   systemd.default_timeout_start_sec=600";
 const MAKE: &str = include_str!("../guest/make-image.sh");
 
 /// A machine: `eth0` is how it is reached, `eth1` is for data.
@@ -111,7 +113,8 @@ impl Vm {
         self.qemu = Some(qemu.expect("setpriv and QEMU are installed"));
         let deadline = Instant::now() + START;
         loop {
-            let answer = self.ssh("me", "systemctl is-active NetworkManager firewalld ssh");
+            let answer =
+                self.ssh("me", "systemctl is-active NetworkManager && systemctl is-active firewalld");
             if answer.status.success() {
                 return;
             }
