@@ -13,7 +13,7 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
+.PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e test-e2e-unproven lint bench \
         bench-peers build packages python setup setup-test header bindings clean
 
 help: ## list the targets
@@ -54,7 +54,12 @@ test-soft-roce: ## real verbs, in virtual machines with Soft-RoCE
 	$(CARGO) test -p halo-soft-roce -- --nocapture --test-threads 1
 
 test-e2e: ## vLLM and Ray on two hosts and on one (root)
-	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1
+	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1 \
+	  --skip two_hosts_serve_without_ray --skip every_network_between_two_hosts
+
+test-e2e-unproven: ## end-to-end tests that have not been seen to pass yet: vLLM without Ray, and a whole `verify` (root)
+	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1 \
+	  two_hosts_serve_without_ray every_network_between_two_hosts
 
 lint: setup ## formatting, clippy, dependency rules, ruff
 	$(CARGO) fmt --all --check
