@@ -41,7 +41,7 @@ HOOK
 without=""
 for folder in doc man locale info; do without="$without --dpkgopt=path-exclude=/usr/share/$folder/*"; done
 mmdebstrap --mode=root --variant=minbase --quiet $without --aptopt='APT::Install-Recommends "false"' \
-  --include=systemd-sysv,udev,dbus,libpam-systemd,network-manager,firewalld,openssh-server,grub2-common,python3,sudo,iproute2,polkitd,linux-image-cloud-amd64,initramfs-tools,zstd \
+  --include=systemd-sysv,udev,dbus,netbase,libpam-systemd,network-manager,firewalld,openssh-server,grub2-common,python3,sudo,iproute2,polkitd,linux-image-cloud-amd64,initramfs-tools,zstd \
   --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"; echo MODULES=list >"$1/etc/initramfs-tools/conf.d/halo"; printf "virtio_pci\nvirtio_blk\next4\n" >"$1/etc/initramfs-tools/modules"' \
   --customize-hook="sh $work/customize \"\$1\"" bookworm "$work/root" http://deb.debian.org/debian
 cp "$work/root/etc/ssh/ssh_host_ed25519_key.pub" "$out/host_key.pub"
