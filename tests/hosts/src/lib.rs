@@ -62,10 +62,11 @@ impl Hosts {
         if count == 0 || count > MAX_HOSTS {
             return Err(HostsError::Count { count });
         }
-        record::sweep_orphans();
+        record::sweep_orphans()?;
         let record = Record::claim(name, count, owner)?;
         // From here on a failure takes down what was made so far, through Drop.
         let mut hosts = Self { record, keep: false };
+        hosts.record.save()?;
         network::create(&hosts.record)?;
         host::make_keys(&hosts.record)?;
         for index in 0..count {
@@ -93,7 +94,7 @@ impl Hosts {
     /// Not root or a missing tool.
     pub fn down(name: &str) -> Result<bool, HostsError> {
         system::check()?;
-        record::sweep_orphans();
+        record::sweep_orphans()?;
         match Record::load(name) {
             Ok(record) => {
                 tear_down(&record);

@@ -7,10 +7,34 @@ use crate::system::run;
 /// The data interface on every host, as a NIC's name would be.
 const DATA: &str = "rdma0";
 
+/// How many management networks there can be on one machine.
+const NETWORKS: u8 = 250;
+
 /// The bridge of the management network, on the machine itself. Interface names have 15 characters at most, so they
 /// are made from the subnet, not from the name.
+fn bridge_of(subnet: u8) -> String {
+    format!("hh{subnet}")
+}
+
 fn bridge(record: &Record) -> String {
-    format!("hh{}", record.subnet)
+    bridge_of(record.subnet)
+}
+
+/// Makes the bridge of a management network that nobody on this machine has, and returns the network's number. The
+/// kernel decides whose it is: it sees the bridges of others even where their records are out of sight.
+pub(crate) fn claim_bridge() -> Result<u8, HostsError> {
+    for subnet in 1..=NETWORKS {
+        match run("ip", &format!("link add {} type bridge", bridge_of(subnet))) {
+            Ok(()) => return Ok(subnet),
+            Err(HostsError::Command { output, .. }) if output.contains("File exists") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(HostsError::Name {
+        name: format!("{}-{}", bridge_of(1), bridge_of(NETWORKS)),
+        cause: "all 250 management networks are taken".to_owned(),
+        help: "take hosts down with `hosts down --all`".to_owned(),
+    })
 }
 
 /// The namespace that holds the switch of the data network.
@@ -20,7 +44,6 @@ fn switch(record: &Record) -> String {
 
 pub(crate) fn create(record: &Record) -> Result<(), HostsError> {
     let (bridge, switch, subnet) = (bridge(record), switch(record), record.subnet);
-    run("ip", &format!("link add {bridge} type bridge"))?;
     run("ip", &format!("address add 10.77.{subnet}.254/24 dev {bridge}"))?;
     run("ip", &format!("link set {bridge} up"))?;
     run("ip", &format!("netns add {switch}"))?;

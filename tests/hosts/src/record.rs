@@ -1,15 +1,19 @@
 //! What is up, on disk, so that another process can find it or take it down.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::HostsError;
+use crate::network;
 
 /// Not under /run or /tmp: hosts have their own, and their sshd reads its keys here.
 const ROOT: &str = "/var/lib/halo-hosts";
+
+/// Held by the process that takes down what others left behind.
+const SWEEP_LOCK: &str = "/run/lock/halo-hosts";
 
 /// One set of hosts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,31 +68,10 @@ fn start_time(pid: u32) -> Option<String> {
 }
 
 impl Record {
-    /// Takes a name and a subnet, both by making a folder, which only one process can.
+    /// Takes `name` by making its folder, which only one process can, and a management network with its bridge.
     pub(crate) fn claim(name: &str, count: usize, owner: Option<Owner>) -> Result<Self, HostsError> {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if name.is_empty() || name.len() > 40 || !name.chars().all(plain) {
-            return Err(HostsError::Name {
-                name: name.to_owned(),
-                cause: "it is not a plain word".to_owned(),
-                help: "use lower-case letters, digits and `-`, at most 40".to_owned(),
-            });
-        }
-        let folder = Path::new(ROOT).join(name);
-        make_folder(Path::new(ROOT))?;
-        match fs::create_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(HostsError::Name {
-                    name: name.to_owned(),
-                    cause: "hosts of that name are up".to_owned(),
-                    help: format!(
-                        "take them down with `hosts down --prefix {name}`, or choose another --prefix"
-                    ),
-                });
-            }
-            made => made.map_err(|source| at(&folder, source))?,
-        }
-        let subnet = match claim_subnet() {
+        let folder = claim_folder(name)?;
+        let subnet = match network::claim_bridge() {
             Ok(subnet) => subnet,
             Err(error) => {
                 let _ = fs::remove_dir(&folder);
@@ -103,9 +86,7 @@ impl Record {
                 pid: None,
             })
             .collect();
-        let record = Self { name: name.to_owned(), folder, subnet, owner, hosts };
-        record.save()?;
-        Ok(record)
+        Ok(Self { name: name.to_owned(), folder, subnet, owner, hosts })
     }
 
     pub(crate) fn load(name: &str) -> Result<Self, HostsError> {
@@ -128,13 +109,9 @@ impl Record {
         fs::write(&file, text).map_err(|source| at(&file, source))
     }
 
-    /// Gives name and subnet back.
+    /// Gives the name back.
     pub(crate) fn forget(&self) {
         let _ = fs::remove_dir_all(&self.folder);
-        let _ = fs::remove_dir(subnet_folder(self.subnet));
-        // Only the last one out can remove these; for the others they are not empty.
-        let _ = fs::remove_dir(Path::new(ROOT).join("subnets"));
-        let _ = fs::remove_dir(ROOT);
     }
 
     /// The configuration for `ssh -F`.
@@ -148,28 +125,41 @@ impl Record {
 }
 
 /// Takes down what processes left behind that died without dropping their hosts.
-pub(crate) fn sweep_orphans() {
+///
+/// One process at a time: a second one that swept the same set would take away what the first has since made with the
+/// names that became free.
+pub(crate) fn sweep_orphans() -> Result<(), HostsError> {
+    let lock = File::create(SWEEP_LOCK).map_err(|source| at(Path::new(SWEEP_LOCK), source))?;
+    lock.lock().map_err(|source| at(Path::new(SWEEP_LOCK), source))?;
     for record in Record::all().iter().filter(|record| record.is_orphan()) {
         crate::tear_down(record);
     }
+    Ok(())
 }
 
 fn read(folder: &Path) -> Option<Record> {
     serde_json::from_str(&fs::read_to_string(folder.join("record.json")).ok()?).ok()
 }
 
-fn subnet_folder(subnet: u8) -> PathBuf {
-    Path::new(ROOT).join("subnets").join(subnet.to_string())
-}
-
-fn claim_subnet() -> Result<u8, HostsError> {
-    make_folder(&Path::new(ROOT).join("subnets"))?;
-    let free = (1..=250).find(|subnet| fs::create_dir(subnet_folder(*subnet)).is_ok());
-    free.ok_or_else(|| HostsError::Name {
-        name: ROOT.to_owned(),
-        cause: "all 250 management networks are taken".to_owned(),
-        help: "take hosts down with `hosts down --all`".to_owned(),
-    })
+fn claim_folder(name: &str) -> Result<PathBuf, HostsError> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || name.len() > 40 || !name.chars().all(plain) {
+        return Err(HostsError::Name {
+            name: name.to_owned(),
+            cause: "it is not a plain word".to_owned(),
+            help: "use lower-case letters, digits and `-`, at most 40".to_owned(),
+        });
+    }
+    let folder = Path::new(ROOT).join(name);
+    make_folder(Path::new(ROOT))?;
+    match fs::create_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(HostsError::Name {
+            name: name.to_owned(),
+            cause: "hosts of that name are up".to_owned(),
+            help: format!("take them down with `hosts down --prefix {name}`, or choose another --prefix"),
+        }),
+        made => made.map(|()| folder.clone()).map_err(|source| at(&folder, source)),
+    }
 }
 
 fn make_folder(path: &Path) -> Result<(), HostsError> {

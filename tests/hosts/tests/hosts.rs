@@ -84,6 +84,17 @@ fn a_set_outlives_its_maker_only_when_named_and_a_name_is_taken_once() {
 
 #[test]
 #[ignore = "needs root: makes network namespaces"]
+fn a_network_that_somebody_else_made_is_left_alone() {
+    let ip = |words: &str| Command::new("ip").args(words.split(' ')).output().unwrap().status.success();
+    let taken = (1..250).find(|number| ip(&format!("link add hh{number} type bridge"))).unwrap();
+    let hosts = Hosts::up(1).unwrap();
+    assert_ne!(hosts.host(1).management, format!("10.77.{taken}.1"));
+    drop(hosts);
+    assert!(ip(&format!("link delete hh{taken}")), "the bridge is still there");
+}
+
+#[test]
+#[ignore = "needs root: makes network namespaces"]
 fn a_cut_cable_stops_data_but_not_ssh() {
     let hosts = Hosts::up(2).unwrap();
     let is_up = || {
