@@ -52,8 +52,9 @@ pub(crate) trait Link {
     /// Tells the peer how many of its messages have been consumed here.
     fn write_credit(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure>;
 
-    /// Moves what is under way: queued bytes out, arrived bytes into the arena, completions reaped.
-    fn progress(&mut self, arena: &Arena) -> Result<(), LinkFailure>;
+    /// Moves what is under way: queued bytes out, arrived bytes into the arena, completions reaped. `consumed` messages of
+    /// the peer have been given back here.
+    fn progress(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure>;
 
     /// Whether everything written has left this process, so that closing loses nothing.
     fn flushed(&self) -> bool;
@@ -107,8 +108,8 @@ impl Link for AnyLink {
     }
 
     #[inline]
-    fn progress(&mut self, arena: &Arena) -> Result<(), LinkFailure> {
-        dispatch!(self, link => link.progress(arena))
+    fn progress(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
+        dispatch!(self, link => link.progress(arena, consumed))
     }
 
     fn flushed(&self) -> bool {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use crate::arena::Arena;
 use crate::bootstrap::{self, Rendezvous, Store};
 use crate::config::Config;
@@ -158,7 +160,7 @@ impl Mesh {
 
     /// Sleeps until one of `peers` does something, for about `at_most`: for a rank that has waited long.
     pub fn sleep(&self, peers: &[usize], at_most: Duration) {
-        let (mut sockets, mut bells) = (Vec::new(), 0);
+        let (mut sockets, mut bells) = (SmallVec::<[_; 16]>::new(), 0);
         for peer in peers {
             match self.peer(*peer).link.alarm() {
                 Alarm::Bell => bells += 1,
@@ -310,7 +312,7 @@ impl Fabric for Mesh {
         self.control.check()?;
         for rank in 0..self.peers.len() {
             let Some(peer) = &mut self.peers[rank] else { continue };
-            if let Err(cause) = peer.link.progress(&self.arena) {
+            if let Err(cause) = peer.link.progress(&self.arena, peer.window.consumed()) {
                 self.broken(rank, cause)?;
             }
         }

@@ -49,6 +49,12 @@ impl Window {
         consumed > self.acknowledged
     }
 
+    /// The peer's messages consumed here.
+    #[inline]
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
     /// The number of the peer's message that is consumed next.
     #[inline]
     pub(crate) fn next(&self) -> u64 {

@@ -114,7 +114,7 @@ impl Link for RdmaLink {
         self.post([WorkRequest::write_inline(consumed, line)])
     }
 
-    fn progress(&mut self, _arena: &Arena) -> Result<(), LinkFailure> {
+    fn progress(&mut self, _arena: &Arena, _consumed: u64) -> Result<(), LinkFailure> {
         self.reap()
     }
 

@@ -47,7 +47,7 @@ impl Link for ShmLink {
         Ok(())
     }
 
-    fn progress(&mut self, _arena: &Arena) -> Result<(), LinkFailure> {
+    fn progress(&mut self, _arena: &Arena, _consumed: u64) -> Result<(), LinkFailure> {
         Ok(())
     }
 
