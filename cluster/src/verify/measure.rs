@@ -10,21 +10,21 @@ use serde_json::json;
 use super::error::VerifyError;
 use super::expected::{Verdict, expect, judge};
 use super::paths::{Carrier, Kind, Path};
-use super::result::{Row, What, size};
+use super::proof::proof;
+use super::result::{Row, What};
 use crate::cluster::Cluster;
 use crate::error::ClusterError;
 use crate::plan::Job;
 use crate::state::random_hex;
 
 const MEASURE: &str = include_str!("../../agent/measure.py");
-const RCCL: &str = include_str!("../../agent/rccl.py");
 /// halo-perf bounds its own waits; this is for a machine that stands still.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 /// Seconds of every wait of halo-perf, a large all-reduce among them.
 const CONNECT: &str = "20";
 /// The sizes that matter: a decode step's all-reduces, and a large one.
-const SMALL: (u64, u64) = (8 << 10, 48 << 10);
-const LARGE: u64 = 64 << 20;
+pub const SMALL: (u64, u64) = (8 << 10, 48 << 10);
+pub const LARGE: u64 = 64 << 20;
 /// A second or two of the link, so that a slow one does not take minutes.
 const SECONDS: f64 = 2.0;
 
@@ -50,19 +50,6 @@ struct PerfRow {
     p50_us: f64,
     p99_us: f64,
     iterations: u64,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum RcclAnswer {
-    Missing { missing: String },
-    Rows { rows: Vec<RcclRow> },
-}
-
-#[derive(Debug, Deserialize)]
-struct RcclRow {
-    bytes: u64,
-    p50_us: f64,
 }
 
 /// Where halo-perf is on each node.
@@ -122,48 +109,6 @@ impl Bench {
         }
         Ok(rows)
     }
-
-    /// The same all-reduces by RCCL over the data addresses; why there are none, if so.
-    pub fn rccl(
-        cluster: &mut Cluster,
-        path: &Path,
-        between: [usize; 2],
-    ) -> Result<Result<Vec<Row>, String>, ClusterError> {
-        let sizes = [SMALL.0, SMALL.1, LARGE].map(|bytes| bytes.to_string()).join(",");
-        let port = free_port(cluster, between[0], path)?;
-        let address = path.ends[0].address.to_string();
-        let job = |(rank, node): (usize, &usize)| {
-            let interface = &path.ends[rank].interface;
-            let mut job = Job::python(
-                *node,
-                "rccl",
-                RCCL,
-                &[&rank.to_string(), "2", &address, &port, interface, &sizes],
-            );
-            job.env.extend(cluster.config.env.clone());
-            job
-        };
-        let jobs = between.iter().enumerate().map(job).collect();
-        let ended = cluster.run_each(jobs, PATIENCE, |_, _| {})?;
-        for answer in &ended {
-            match answer.answer::<RcclAnswer>() {
-                Some(RcclAnswer::Missing { missing }) => return Ok(Err(missing)),
-                Some(RcclAnswer::Rows { .. }) => {}
-                None => return Ok(Err(answer.last_line().to_owned())),
-            }
-        }
-        let Some(RcclAnswer::Rows { rows }) = ended[0].answer() else { return Ok(Ok(Vec::new())) };
-        let row = |row: RcclRow| Row {
-            path: path.clone(),
-            what: What::Rccl { bytes: row.bytes },
-            value: Some(row.p50_us),
-            p99: None,
-            expected: None,
-            verdict: Verdict::Measured,
-            proof: None,
-        };
-        Ok(Ok(rows.into_iter().map(row).collect()))
-    }
 }
 
 /// Bytes of a large message, and how many of them make up a second or two.
@@ -200,7 +145,7 @@ fn send(cluster: &mut Cluster, index: usize, own: Option<&File>) -> Result<Strin
     Ok(place)
 }
 
-fn free_port(cluster: &mut Cluster, node: usize, path: &Path) -> Result<String, ClusterError> {
+pub fn free_port(cluster: &mut Cluster, node: usize, path: &Path) -> Result<String, ClusterError> {
     let end = path.ends.iter().find(|end| end.node == cluster.name(node)).unwrap_or(&path.ends[0]);
     let job = Job::python(node, "ports", MEASURE, &["ports", &end.address.to_string(), "1"]);
     let answer = cluster.run_each(vec![job], PATIENCE, |_, _| {})?;
@@ -341,39 +286,12 @@ impl Run<'_> {
     }
 }
 
-/// Counters of RDMA devices, and how many bytes each count stands for at least.
-const RDMA_COUNTERS: [(&str, u64); 5] =
-    [("port_xmit_data", 4), ("tx_bytes", 1), ("ip4OutOctets", 1), ("sent_pkts", 1024), ("OutOctets", 1)];
-
-/// Whether what was sent went over this interface: its counters rose by at least the payload, or why not.
-fn proof(path: &Path, counted: &BTreeMap<String, u64>, payload: u64) -> Result<String, String> {
-    let end = &path.ends[0];
-    let seen = match path.carrier {
-        Carrier::Tcp => {
-            counted.get("tx_bytes").copied().unwrap_or(0).max(counted.get("rx_bytes").copied().unwrap_or(0))
-        }
-        Carrier::Rdma => {
-            let bytes = |(name, unit): &(&str, u64)| counted.get(*name).map(|count| count * unit);
-            RDMA_COUNTERS.iter().filter_map(bytes).max().unwrap_or(0)
-        }
-    };
-    let by = match (&end.rdma, path.carrier) {
-        (Some(device), Carrier::Rdma) => device,
-        _ => &end.interface,
-    };
-    let words = |bytes: u64| if bytes >= 1 << 20 { size(bytes & !((1 << 20) - 1)) } else { size(bytes) };
-    if seen >= payload {
-        return Ok(format!("{} over {by}", words(seen)));
-    }
-    Err(format!("{by} counted {} while {} were sent: they went another way", words(seen), words(payload)))
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::verify::paths::End;
 
-    fn path(carrier: Carrier) -> Path {
+    pub fn path(carrier: Carrier) -> Path {
         let end = |node: &str| End {
             node: node.to_owned(),
             interface: "enp1s0".to_owned(),
@@ -387,20 +305,6 @@ mod tests {
             link_gbit: Some(100.0),
             slot_gbit: Some(63.0),
         }
-    }
-
-    #[test]
-    fn bytes_that_the_card_did_not_count_went_another_way() {
-        let counted = |name: &str, count: u64| BTreeMap::from([(name.to_owned(), count)]);
-        let tcp = path(Carrier::Tcp);
-        assert_eq!(proof(&tcp, &counted("tx_bytes", 3 << 20), 2 << 20).unwrap(), "3 MiB over enp1s0");
-        assert_eq!(
-            proof(&tcp, &counted("tx_bytes", 4096), 2 << 20).unwrap_err(),
-            "enp1s0 counted 4 KiB while 2 MiB were sent: they went another way"
-        );
-        let rdma = path(Carrier::Rdma);
-        assert_eq!(proof(&rdma, &counted("port_xmit_data", 1 << 20), 4 << 20).unwrap(), "4 MiB over irdma0");
-        assert!(proof(&rdma, &counted("unknown", 1 << 30), 4 << 20).is_err());
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod expected;
 mod measure;
 mod paths;
 mod plot;
+mod proof;
+mod rccl;
 mod result;
 mod table;
 
@@ -29,9 +31,8 @@ use crate::state::Folder;
 use crate::survey::survey;
 
 const EXAMPLES: &str = "Examples:
-  halo-cluster verify cluster.toml
-  halo-cluster verify cluster.toml --compare
-  halo-cluster verify cluster.toml --json --halo-perf ./halo-perf";
+  halo-cluster verify cluster.toml --json --halo-perf ./halo-perf
+  halo-cluster verify cluster.toml --compare";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -117,7 +118,7 @@ fn measure(config: &Config, folder: &Folder, verify: &Verify) -> Result<Verified
         // RCCL chooses its way itself; it is asked once per pair, on the network of the data addresses.
         for (between, path) in paths.iter().filter(|(between, path)| is_data_path(config, *between, path)) {
             let phase = Phase::start(format!("RCCL from {} to {}", path.ends[0].node, path.ends[1].node));
-            match Bench::rccl(cluster, path, *between)? {
+            match rccl::measure(cluster, path, *between)? {
                 Ok(measured) => {
                     rows.extend(measured);
                     phase.done("");
