@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Transport};
+use crate::config::{Config, Problem, Transport};
 use crate::config_error::ConfigError;
 use crate::launch::{Request, Restart};
 use crate::manual::{Completions, Man};
@@ -14,15 +14,29 @@ use crate::top::Top;
 use crate::verify::Verify;
 use crate::{configure, doctor, init};
 
+const EXAMPLES: &str = "Without a command, at a terminal: a menu of all of them.
+
+Examples:
+  halo-cluster launch --local
+  halo-cluster models list";
+const STATUS_EXAMPLES: &str = "Examples:
+  halo-cluster status
+  halo-cluster status --json";
+const STOP_EXAMPLES: &str = "Examples:
+  halo-cluster stop";
+const LOGS_EXAMPLES: &str = "Examples:
+  halo-cluster logs
+  halo-cluster logs a-vllm";
 const LAUNCH_EXAMPLES: &str = "Examples:
   halo-cluster launch --local
   halo-cluster launch cluster.toml --detach --restart on-failure
-  halo-cluster launch cluster.toml --dry-run
+  halo-cluster launch cluster.toml --model gpt-oss-20b --dry-run
+  halo-cluster launch cluster.toml --print-environment
   halo-cluster launch cluster.toml --systemd halo-cluster.service";
 
 /// Serve one model on several machines: vLLM and Ray over ssh, with halo between the ranks.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -43,6 +57,7 @@ pub enum Command {
     /// Measure every path between the nodes and judge it.
     Verify(Verify),
     /// Show the nodes, the ranks, and what their collectives travel by.
+    #[command(after_help = STATUS_EXAMPLES)]
     Status {
         /// As JSON, with every counter.
         #[arg(long)]
@@ -51,8 +66,10 @@ pub enum Command {
     /// Watch nodes, links, collectives and vLLM as they work.
     Top(Top),
     /// Stop the launch; nothing of it is left on any node.
+    #[command(after_help = STOP_EXAMPLES)]
     Stop,
     /// List the logs, or print one.
+    #[command(after_help = LOGS_EXAMPLES)]
     Logs {
         /// Which: NODE-ray, NODE-vllm or launch.
         name: Option<String>,
@@ -85,15 +102,18 @@ pub struct Launch {
     /// Launch a served model again when it fails.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     restart: Restart,
+    /// Do not let doctor look at the nodes before.
+    #[arg(long)]
+    skip_preflight: bool,
     /// Write a unit of systemd that runs this launch, and end.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["local", "dry_run", "print_environment", "detach"])]
     pub systemd: Option<PathBuf>,
     /// Let vLLM join the nodes itself instead of Ray.
     #[arg(long)]
     without_ray: bool,
-    /// The model's folder, instead of the configuration's.
+    /// The model's folder or its name in the catalogue, instead of the configuration's.
     #[arg(long, conflicts_with = "local")]
-    model: Option<PathBuf>,
+    model: Option<String>,
     /// The port of the API, instead of the configuration's.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
@@ -112,8 +132,16 @@ impl Launch {
             Some(path) => Config::read(path)?,
             None => Config::local(&folder.tiny_model()),
         };
+        let refused = |flag: &str, (_, message, help): Problem| ConfigError::Invalid {
+            place: flag.to_owned(),
+            message,
+            help,
+        };
         if let Some(model) = &self.model {
-            *config.model.get_mut() = model.to_string_lossy().into_owned();
+            config
+                .set_model(model)
+                .and_then(|()| config.check())
+                .map_err(|problem| refused("--model", problem))?;
         }
         config.port = self.port.unwrap_or(config.port);
         config.transport = self.transport.unwrap_or(config.transport);
@@ -125,13 +153,10 @@ impl Launch {
         }
         if self.without_ray {
             config.ray = false;
-            config.check().map_err(|(_, message, help)| ConfigError::Invalid {
-                place: "--without-ray".to_owned(),
-                message,
-                help,
-            })?;
+            config.check().map_err(|problem| refused("--without-ray", problem))?;
         }
-        Ok(Request { config, file: self.config.clone(), restart: self.restart, options: self.options() })
+        let (skip_preflight, options) = (self.skip_preflight, self.options());
+        Ok(Request { config, file: self.config.clone(), skip_preflight, restart: self.restart, options })
     }
 
     /// What a unit of systemd has to repeat; it restarts by itself.
@@ -139,11 +164,12 @@ impl Launch {
         let mut words = Vec::new();
         let mut add =
             |name: &str, value: Option<String>| words.extend(value.map(|value| format!("--{name}={value}")));
-        add("model", self.model.as_ref().map(|model| model.display().to_string()));
+        add("model", self.model.clone());
         add("port", self.port.map(|port| port.to_string()));
         add("transport", self.transport.map(|transport| transport.name().to_owned()));
         add("python", self.python.clone());
         words.extend(self.without_ray.then(|| "--without-ray".to_owned()));
+        words.extend(self.skip_preflight.then(|| "--skip-preflight".to_owned()));
         words
     }
 }

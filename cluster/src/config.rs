@@ -2,38 +2,47 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use toml::Spanned;
 
 use crate::config_error::ConfigError;
 
+mod check;
+mod model;
 mod setup;
+mod values;
 
+pub use check::Problem;
+pub use model::Entry;
 pub use setup::{Container, Engine, Link, Network, System};
 
 /// A cluster and what it serves. The first node is the head: Ray's head and vLLM's server run there.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The model's folder, at the same place on every node.
+    /// The model's folder, at the same place on every node; in the file it may be a name of the catalogue.
     pub model: Spanned<String>,
+    /// The folder of the models that are named from the catalogue.
+    pub models: Option<String>,
+    /// The catalogue's entry, if the model was named from it.
+    #[serde(skip)]
+    pub entry: Option<Entry>,
     /// How halo's payloads travel.
     #[serde(default)]
     pub transport: Transport,
     /// The address at which vLLM listens.
-    #[serde(default = "default_host", deserialize_with = "ip_address")]
+    #[serde(default = "values::default_host", deserialize_with = "values::ip_address")]
     pub host: IpAddr,
     /// The port at which vLLM listens.
-    #[serde(default = "default_port", deserialize_with = "port")]
+    #[serde(default = "values::default_port", deserialize_with = "values::port")]
     pub port: u16,
     /// The Python interpreter on the nodes.
     pub python: Option<String>,
     /// Whether Ray runs vLLM's ranks; else vLLM's own several-node mode does.
-    #[serde(default = "yes")]
+    #[serde(default = "values::yes")]
     pub ray: bool,
     /// The nodes, head first.
     pub nodes: Vec<Spanned<Node>>,
@@ -71,7 +80,7 @@ pub struct Node {
     #[serde(default)]
     pub local: bool,
     /// Its address on the data network.
-    #[serde(deserialize_with = "ip_address")]
+    #[serde(deserialize_with = "values::ip_address")]
     pub address: IpAddr,
     /// The interface that has the address; found by itself if not given.
     #[serde(default, deserialize_with = "setup::interface")]
@@ -81,7 +90,7 @@ pub struct Node {
     /// Its Python interpreter, if not the cluster's.
     pub python: Option<String>,
     /// How many ranks run there: one per GPU.
-    #[serde(default = "one", deserialize_with = "rank_count")]
+    #[serde(default = "values::one", deserialize_with = "values::rank_count")]
     pub ranks: usize,
 }
 
@@ -108,16 +117,16 @@ pub struct Ssh {
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
     /// Until a node answers.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "values::seconds")]
     pub connect: Duration,
     /// Until Ray runs on every node.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "values::seconds")]
     pub ray: Duration,
     /// Until the model is loaded and answers.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "values::seconds")]
     pub ready: Duration,
     /// Until processes that were asked to stop are killed.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "values::seconds")]
     pub stop: Duration,
 }
 
@@ -154,34 +163,19 @@ impl Transport {
     }
 }
 
-/// What halo-cluster itself passes to `vllm serve`, and where to set it instead.
-const RESERVED: [(&str, &str); 8] = [
-    ("--tensor-parallel-size", "`ranks` of the nodes"),
-    ("-tp", "`ranks` of the nodes"),
-    ("--distributed-executor-backend", "`ray`"),
-    ("--host", "`host`"),
-    ("--port", "`port`"),
-    ("--model", "`model`"),
-    ("--nnodes", "the list of `nodes`"),
-    ("--data-parallel-size", "nothing: all ranks serve one copy of the model"),
-];
-
 impl Config {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
+        Self::parse(&crate::config_error::read(path)?, path)
     }
 
     /// Reads and checks `text`, which stands in `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let config: Self =
+        let mut config: Self =
             toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
-        config.check().map_err(|(span, message, help)| ConfigError::Invalid {
-            place: crate::config_error::place(path, text, span),
-            message,
-            help,
+        let model = config.model.get_ref().clone();
+        config.set_model(&model).and_then(|()| config.check()).map_err(|(span, message, help)| {
+            ConfigError::Invalid { place: crate::config_error::place(path, text, span), message, help }
         })?;
         Ok(config)
     }
@@ -202,9 +196,11 @@ impl Config {
         let args = ["--enforce-eager", "--max-model-len", "512"];
         Self {
             model: Spanned::new(0..0, model.to_string_lossy().into_owned()),
+            models: None,
+            entry: None,
             transport: Transport::Shm,
             host: loopback,
-            port: default_port(),
+            port: values::default_port(),
             python: None,
             ray: true,
             nodes: vec![Spanned::new(0..0, node)],
@@ -243,137 +239,6 @@ impl Config {
         let given = node.python.clone().or_else(|| self.python.clone());
         given.or_else(active).unwrap_or_else(|| "python3".to_owned())
     }
-
-    /// What no single value shows: span, message, help.
-    pub fn check(&self) -> Result<(), (Range<usize>, String, String)> {
-        let refuse = |span: Range<usize>, message: String, help: &str| Err((span, message, help.to_owned()));
-        if !self.model.get_ref().starts_with('/') {
-            return refuse(
-                self.model.span(),
-                format!("`model` is `{}`, which is no absolute path", self.model.get_ref()),
-                "give the model's folder as it is on every node, e.g. model = \"/models/Llama-3.1-8B\"",
-            );
-        }
-        if self.nodes.is_empty() {
-            return refuse(0..0, "there are no nodes".to_owned(), "add a [[nodes]] table for every machine");
-        }
-        for (index, entry) in self.nodes.iter().enumerate() {
-            let (node, span) = (entry.get_ref(), entry.span());
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if node.name.is_empty() || !node.name.chars().all(plain) || node.name.starts_with('.') {
-                return refuse(
-                    span,
-                    format!("`{}` cannot be the name of a node", node.name),
-                    "use letters, digits, `-`, `_` and `.`: the name is also that of its log files",
-                );
-            }
-            let earlier = || self.nodes().take(index);
-            if earlier().any(|other| other.name == node.name) {
-                return refuse(
-                    span,
-                    format!("two nodes are called `{}`", node.name),
-                    "give every node its own name",
-                );
-            }
-            if earlier().any(|other| other.address == node.address) {
-                return refuse(
-                    span,
-                    format!("two nodes have the address {}", node.address),
-                    "give every node its own data address; several ranks on one node are `ranks = N`",
-                );
-            }
-            if node.local == node.ssh.is_some() {
-                return refuse(
-                    span,
-                    format!("node `{}` needs either `ssh` or `local = true`", node.name),
-                    "ssh = \"user@host\" for another machine, local = true for this one",
-                );
-            }
-            // ssh would take it for an option.
-            if node.ssh.as_ref().is_some_and(|target| target.starts_with('-') || target.is_empty()) {
-                return refuse(
-                    span,
-                    format!("the ssh target of node `{}` is no host", node.name),
-                    "ssh = \"user@host\"",
-                );
-            }
-        }
-        for entry in &self.nodes {
-            let (node, span) = (entry.get_ref(), entry.span());
-            if node.address.is_unspecified() || (node.address.is_loopback() && self.nodes.len() > 1) {
-                return refuse(
-                    span,
-                    format!("other nodes cannot reach `{}` at {}", node.name, node.address),
-                    "give the node's address on the data network, e.g. 192.168.100.1",
-                );
-            }
-        }
-        if !self.ray
-            && let Some(odd) = self.nodes.iter().find(|entry| entry.get_ref().ranks != self.head().ranks)
-        {
-            return refuse(
-                odd.span(),
-                format!("without Ray every node needs as many ranks as `{}`", self.head().name),
-                "give all nodes the same `ranks`, or leave `ray` out",
-            );
-        }
-        for argument in &self.vllm.args {
-            let flag = argument.get_ref().split('=').next().unwrap_or_default().replace('_', "-");
-            if let Some((flag, instead)) = RESERVED.iter().find(|(reserved, _)| *reserved == flag) {
-                return refuse(
-                    argument.span(),
-                    format!("`{flag}` is set by halo-cluster"),
-                    &format!("remove it; set {instead}"),
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-fn default_host() -> IpAddr {
-    IpAddr::from([0, 0, 0, 0])
-}
-
-fn default_port() -> u16 {
-    8000
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn one() -> usize {
-    1
-}
-
-fn ip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let refuse =
-        |_| serde::de::Error::custom(format!("`{text}` is no IP address, expected one like 192.168.100.1"));
-    text.parse().map_err(refuse)
-}
-
-fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    let number = i64::deserialize(deserializer)?;
-    let port = u16::try_from(number).ok().filter(|port| *port > 0);
-    port.ok_or_else(|| {
-        serde::de::Error::custom(format!("{number} is no port, expected a number from 1 to 65535"))
-    })
-}
-
-fn rank_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let number = i64::deserialize(deserializer)?;
-    let count = usize::try_from(number).ok().filter(|count| (1..=64).contains(count));
-    count.ok_or_else(|| serde::de::Error::custom(format!("{number} ranks on a node, expected 1 to 64")))
-}
-
-fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let number = i64::deserialize(deserializer)?;
-    let good = u64::try_from(number).ok().filter(|number| (1..=86_400).contains(number));
-    good.map(Duration::from_secs).ok_or_else(|| {
-        serde::de::Error::custom(format!("{number} is no time-out, expected 1 to 86400 seconds"))
-    })
 }
 
 #[cfg(test)]

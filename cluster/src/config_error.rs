@@ -1,5 +1,7 @@
 //! What can be wrong with a configuration, said with file, line and column.
 
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +62,26 @@ fn suggestion(key: &str, known: &[&str]) -> String {
         .filter(|(likeness, _)| *likeness > 0.8);
     let list = format!("the keys here are: {}", known.join(", "));
     best.map_or(list.clone(), |(_, name)| format!("did you mean `{name}`? {list}"))
+}
+
+/// More than anybody writes by hand; what is larger is no configuration, and may have no end.
+const LARGEST: u64 = 1 << 20;
+
+/// The text of a configuration or a catalogue.
+pub fn read(path: &Path) -> Result<String, ConfigError> {
+    let refuse = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let mut text = String::new();
+    let mut file = File::open(path).map_err(refuse)?.take(LARGEST + 1);
+    // What is too large is said before what is in it.
+    let read = file.read_to_string(&mut text);
+    if file.limit() == 0 {
+        return Err(ConfigError::Invalid {
+            place: path.display().to_string(),
+            message: format!("more than {} KiB, which no configuration has", LARGEST >> 10),
+            help: "is the path right?".to_owned(),
+        });
+    }
+    read.map(|_| text).map_err(refuse)
 }
 
 /// `file:line:column`, counted from 1 as editors do.

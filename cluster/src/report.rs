@@ -4,7 +4,22 @@ use std::collections::BTreeSet;
 
 use comfy_table::{Table, presets};
 
+use crate::config::Config;
 use crate::state::{RankState, State};
+
+/// What the catalogue adds to a launch of a model that is named from it.
+pub fn from_catalogue(config: &Config) -> Option<String> {
+    let entry = config.entry.as_ref()?;
+    let own = config.vllm.args.len();
+    let mut words = config.vllm_args();
+    words.truncate(words.len() - own);
+    let args = shlex::try_join(words.iter().map(String::as_str)).unwrap_or_default();
+    let env = entry.env.iter().filter(|(name, _)| !config.env.contains_key(*name));
+    let env = env.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    let told: Vec<_> = [args, env.join(" ")].into_iter().filter(|text| !text.is_empty()).collect();
+    let told = if told.is_empty() { "nothing".to_owned() } else { told.join(" and ") };
+    Some(format!("{} of the catalogue: {}, with {told}", entry.name, config.model.get_ref()))
+}
 
 /// How many ranks reported collectives of all `world` ranks.
 pub fn tensor_parallel_ranks(ranks: &[RankState], world: usize) -> usize {

@@ -31,8 +31,8 @@ fn what_is_missing_or_in_the_way_is_refused() {
     let file = file.to_str().unwrap();
     shows!("init_missing", refused(&rig, &[file]));
     let node = ["--node", "a=local", "--model", "/models/m"];
-    let error = refused(&rig, &[&[file], &node[..2], &["--model", "m"]].concat());
-    assert!(error.contains("`model` is `m`, which is no absolute path"), "{error}");
+    let error = refused(&rig, &[&[file], &node[..2], &["--model", "a/m"]].concat());
+    assert!(error.contains("`model` is `a/m`, which is no absolute path"), "{error}");
     let error = refused(&rig, &[&[file], &node[..], &["--link", "usb4"]].concat());
     assert!(error.contains("error[HALO-E0752]: the nodes have no link in common of kind usb4"), "{error}");
     assert!(!std::path::Path::new(file).exists());
@@ -53,7 +53,7 @@ fn questions_can_be_cancelled_and_nothing_is_written() {
     terminal.answer("What shall it be called?", "\r");
     terminal.answer("Node 3: where does ssh find it?", "\r");
     terminal.answer("The model's folder", "models\r");
-    terminal.answer("an absolute path, please", "\x1b");
+    terminal.answer("an absolute path or a name", "\x1b");
     let (status, text) = terminal.end();
     assert_eq!(status, 1, "{text}");
     assert!(text.contains("error[HALO-E0754]: the questions were not answered: cancelled"), "{text}");

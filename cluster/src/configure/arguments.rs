@@ -6,10 +6,15 @@ use clap::Args;
 
 use super::{Mode, Options};
 
+const EXAMPLES: &str = "It never touches the interface by which a node is reached, and never reboots.
+
+Examples:
+  halo-cluster configure
+  halo-cluster configure halo.toml --apply --yes --only network,limits
+  halo-cluster configure --undo --yes";
+
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: halo-cluster configure halo.toml --apply --only network,limits\n\nIt never touches the interface by which a node is reached, and never reboots."
-)]
+#[command(after_help = EXAMPLES)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Arguments {
     /// The configuration (docs/cluster.md).

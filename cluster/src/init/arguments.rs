@@ -9,10 +9,14 @@ use super::Answers;
 use super::answers::{ContainerAnswer, NodeAnswer, network};
 use crate::config::Link;
 
+const EXAMPLES: &str = "At a terminal it asks for what is missing.
+
+Examples:
+  halo-cluster init
+  halo-cluster init --node a=local --node b=me@board-b --model llama-3.1-8b";
+
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: halo-cluster init --node a=local --node b=me@board-b --model /models/Llama-3.1-8B-Instruct\n\nAt a terminal it asks for what is missing."
-)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The file to write.
     #[arg(default_value = "halo.toml")]
@@ -21,7 +25,7 @@ pub struct Arguments {
     /// or given out, its data address and interface.
     #[arg(long = "node", value_name = "NAME=TARGET[,ADDRESS[,INTERFACE]]")]
     nodes: Vec<NodeAnswer>,
-    /// The model's folder, the same on every node.
+    /// The model's folder, the same on every node, or its name in the catalogue.
     #[arg(long)]
     model: Option<String>,
     /// What joins the nodes, instead of the best that all have.

@@ -7,6 +7,7 @@ use super::choose::{Chosen, ChosenNode, candidates};
 use super::{Answers, ContainerAnswer, InitError, NodeAnswer};
 use crate::config::{Engine, Link};
 use crate::facts::{Facts, Interface};
+use crate::models::Catalogue;
 
 fn refused(error: InquireError) -> InitError {
     let cause = match error {
@@ -22,12 +23,15 @@ pub fn before(answers: &mut Answers) -> Result<(), InitError> {
         nodes(answers)?;
     }
     if answers.model.is_none() {
-        let absolute = |text: &str| {
-            let valid = text.starts_with('/');
-            Ok(if valid { Validation::Valid } else { Validation::Invalid("an absolute path, please".into()) })
+        let known = Catalogue::open(None).unwrap_or_default();
+        let model = move |text: &str| {
+            if text.starts_with('/') || known.find(text).is_ok() {
+                return Ok(Validation::Valid);
+            }
+            Ok(Validation::Invalid("an absolute path or a name of `models list`, please".into()))
         };
-        let question = Text::new("The model's folder, the same on every node:");
-        let question = question.with_placeholder("/models/Llama-3.1-8B-Instruct").with_validator(absolute);
+        let question = Text::new("The model's folder, the same on every node, or its name in the catalogue:");
+        let question = question.with_placeholder("/models/Llama-3.1-8B-Instruct").with_validator(model);
         answers.model = Some(question.prompt().map_err(refused)?);
     }
     if answers.container.is_none() && answers.python.is_none() {

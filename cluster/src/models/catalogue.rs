@@ -78,8 +78,10 @@ impl Catalogue {
             None => own_file().filter(|path| path.exists()),
         };
         if let Some(path) = own {
-            let text = std::fs::read_to_string(&path)
-                .map_err(|source| ModelsError::Catalogue { path: path.clone(), source })?;
+            let text = crate::config_error::read(&path).map_err(|error| match error {
+                ConfigError::Unreadable { path, source } => ModelsError::Catalogue { path, source },
+                other => other.into(),
+            })?;
             for model in Self::parse(&text, &path)?.models {
                 catalogue.models.retain(|known| known.name != model.name);
                 catalogue.models.push(model);
@@ -119,6 +121,11 @@ impl Catalogue {
 }
 
 impl Model {
+    /// What its folder is called: the repository's own name.
+    pub fn folder_name(&self) -> &str {
+        self.repository.rsplit('/').next().unwrap_or_default()
+    }
+
     /// What a reader of TOML cannot see.
     fn check(&self) -> Result<(), String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+pub use catalogue::Catalogue;
 pub use error::ModelsError;
 
-use self::catalogue::Catalogue;
 use self::fit::{Demand, Room};
 use crate::config::Config;
 use crate::error::ClusterError;
@@ -21,9 +21,18 @@ use crate::state::Folder;
 
 const EXAMPLES: &str = "Examples:
   halo-cluster models list
+  halo-cluster models fit --all --nodes 2 --memory 124";
+const LIST_EXAMPLES: &str = "Examples:
+  halo-cluster models list
+  halo-cluster models list --json --catalogue models.toml";
+const SHOW_EXAMPLES: &str = "Examples:
+  halo-cluster models show gemma-4-31b";
+const FIT_EXAMPLES: &str = "Examples:
   halo-cluster models fit --all --nodes 2 --memory 124
-  halo-cluster models fit qwen3.5-122b-awq8 cluster.toml --context 32768 --sequences 4
-  HF_TOKEN=... halo-cluster models download llama-3.1-8b cluster.toml --into /models";
+  halo-cluster models fit qwen3.5-122b-awq8 cluster.toml --context 32768 --sequences 4";
+const DOWNLOAD_EXAMPLES: &str = "Examples:
+  HF_TOKEN=... halo-cluster models download llama-3.1-8b cluster.toml
+  halo-cluster models download Qwen/Qwen3.6-35B-A3B cluster.toml --into /models";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -38,12 +47,14 @@ pub struct Models {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// List the models of the catalogue.
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// As JSON, with every figure.
         #[arg(long)]
         json: bool,
     },
     /// Show one model: its figures, what vLLM is told, what was tried.
+    #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// Its name in the catalogue.
         model: String,
@@ -54,12 +65,13 @@ enum Action {
     /// Compute whether models fit: weights, cache and context against the nodes' memory.
     Fit(Fit),
     /// Fetch a model from the hub to the head, and from there to the other nodes over the data network.
+    #[command(after_help = DOWNLOAD_EXAMPLES)]
     Download {
         /// A name of the catalogue, or the hub's OWNER/NAME.
         model: String,
         /// The configuration (docs/cluster.md).
         config: PathBuf,
-        /// The folder of the models, the same on every node [default: the one of the configuration's model].
+        /// The folder of the models, the same on every node [default: `models` of the configuration, else the one of its model].
         #[arg(long, value_name = "DIR")]
         into: Option<PathBuf>,
         /// The branch, tag or commit.
@@ -69,6 +81,7 @@ enum Action {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = FIT_EXAMPLES)]
 struct Fit {
     /// The model, by its name in the catalogue.
     #[arg(required_unless_present = "all")]
@@ -109,11 +122,12 @@ pub fn run(models: &Models) -> Result<(), ClusterError> {
         Action::Fit(request) => request.run(&catalogue)?,
         Action::Download { model, config, into, revision } => {
             let config = Config::read(config)?;
-            let beside = PathBuf::from(config.model.get_ref()).parent().map(PathBuf::from);
-            let into = into.clone().or(beside).unwrap_or_else(|| PathBuf::from("/"));
-            let wanted = download::Wanted::new(&catalogue, model, revision, &into)?;
+            let own = PathBuf::from(config.models_folder());
+            let wanted = download::Wanted::new(&catalogue, model, revision, into.as_ref().unwrap_or(&own))?;
             download::run(&config, &Folder::open()?, &wanted)?;
-            println!("{}", show::downloaded(&wanted.folder, config.nodes.len()));
+            // `launch` looks for a name of the catalogue there, and nowhere else.
+            let named = catalogue.find(model).is_ok() && into.as_ref().is_none_or(|into| *into == own);
+            println!("{}", show::downloaded(&wanted.folder, named.then_some(model), config.nodes.len()));
         }
     }
     Ok(())

@@ -151,7 +151,8 @@ pub fn verdict(answer: &Fit) -> Result<(), ModelsError> {
 
 /// The fraction of the memory that the configuration lets vLLM take, if it says so.
 pub fn utilisation(config: &Config) -> Option<f64> {
-    let words: Vec<&str> = config.vllm.args.iter().map(|word| word.get_ref().as_str()).collect();
+    let args = config.vllm_args();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let flag = "--gpu-memory-utilization";
     let after = words.iter().position(|word| *word == flag).and_then(|at| words.get(at + 1).copied());
     let joined = || words.iter().find_map(|word| word.strip_prefix(flag)?.strip_prefix('='));
@@ -159,6 +160,8 @@ pub fn utilisation(config: &Config) -> Option<f64> {
 }
 
 /// Said when a model is on all nodes.
-pub fn downloaded(folder: &Path, nodes: usize) -> String {
-    format!("{} is on {nodes} node(s)\nlaunch it: halo-cluster launch CONFIG --model {0}", folder.display())
+pub fn downloaded(folder: &Path, name: Option<&String>, nodes: usize) -> String {
+    let folder = folder.display().to_string();
+    let model = name.unwrap_or(&folder);
+    format!("{folder} is on {nodes} node(s)\nlaunch it: halo-cluster launch CONFIG --model {model}")
 }

@@ -27,6 +27,9 @@ pub fn dry_run(config: &Config, local: bool) -> String {
         "# By hand: each command in a terminal of its own, in this order; stop them in the opposite order.\n\
          # First of all, in every terminal, the same secrets, for example from `openssl rand -hex 32`:\n",
     );
+    if let Some(said) = crate::report::from_catalogue(config) {
+        text = format!("# {said}\n{text}");
+    }
     for name in wanted {
         text += &format!("#   export {name}=...\n");
     }

@@ -39,6 +39,7 @@ pub fn environment(
     if let Ok(token) = std::env::var("HF_TOKEN") {
         set("HF_TOKEN", &token);
     }
+    env.extend(config.entry.iter().flat_map(|entry| entry.env.clone()));
     env.extend(config.env.clone());
     env.insert(halo_env::HALO_KEY.name.to_owned(), secrets.halo.clone());
     if config.ray {
