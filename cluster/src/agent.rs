@@ -88,7 +88,8 @@ pub fn command(config: &Config, node: &Node, launch: &str) -> Command {
 pub fn on_node(config: &Config, node: &Node, argv: &[&str]) -> Command {
     let Some(target) = &node.ssh else {
         let mut command = Command::new(argv[0]);
-        command.args(&argv[1..]);
+        // systemd waits for the word of this process, not of what it starts.
+        command.args(&argv[1..]).env_remove("NOTIFY_SOCKET");
         return command;
     };
     let seconds = config.timeouts.connect.as_secs();

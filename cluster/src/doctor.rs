@@ -20,7 +20,7 @@ pub use arguments::Arguments;
 pub use check::Check;
 pub use finding::{Finding, Verdict};
 pub use network::same_network;
-pub use report::{json, table};
+pub use report::{complaint, json, table};
 
 use crate::config::{Config, Node};
 use crate::facts::Facts;

@@ -68,45 +68,16 @@ pub enum ClusterError {
     #[diagnostic(code("HALO-E0615"), help("the node's disk (/tmp) or limits are the usual reason"))]
     Agent { node: String, what: String, cause: String },
 
-    #[error("{module} is not installed on node {node} for {python}")]
-    #[diagnostic(code("HALO-E0621"), help("{help}"))]
-    ModuleMissing { node: String, module: String, python: String, help: String },
+    #[error("nothing was started: {failed} check(s) of the nodes fail{}", rows.concat())]
+    #[diagnostic(
+        code("HALO-E0620"),
+        help("`halo-cluster doctor` looks at everything; `launch --skip-preflight` does not look at all")
+    )]
+    NotReadyToLaunch { failed: usize, rows: Vec<String> },
 
     #[error("the package halo on node {node} cannot be imported: {cause}")]
     #[diagnostic(code("HALO-E0622"), help("reinstall it there with the same Python: pip install ./python"))]
     HaloBroken { node: String, cause: String },
-
-    #[error(
-        "nodes have different versions of {module}: {first} has {first_version}, {other} has {other_version}"
-    )]
-    #[diagnostic(code("HALO-E0623"), help("install the same version of {module} on every node"))]
-    VersionsDiffer {
-        module: String,
-        first: String,
-        first_version: String,
-        other: String,
-        other_version: String,
-    },
-
-    #[error("node {node} has no model at {path}: no config.json there")]
-    #[diagnostic(code("HALO-E0624"), help("copy the model's folder to that path on every node"))]
-    ModelMissing { node: String, path: String },
-
-    #[error("nodes {first} and {other} have different models at {path}")]
-    #[diagnostic(
-        code("HALO-E0625"),
-        help("copy the folder again: rsync -a --delete {path}/ {other}:{path}/")
-    )]
-    ModelsDiffer { first: String, other: String, path: String },
-
-    #[error("port {port} cannot be used on node {node}: {cause}")]
-    #[diagnostic(
-        code("HALO-E0626"),
-        help(
-            "stop what listens there (ss -ltnp), or choose another: --port N, or `port` in the configuration"
-        )
-    )]
-    PortTaken { node: String, port: u16, cause: String },
 
     #[error("node {node} does not have the address {address}; it has {present}")]
     #[diagnostic(

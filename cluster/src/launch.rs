@@ -31,6 +31,8 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub struct Request {
     pub config: Config,
     pub file: Option<PathBuf>,
+    /// Whether doctor is not asked before.
+    pub skip_preflight: bool,
     /// What happens after a failure.
     pub restart: Restart,
     /// The command line's options that change the configuration, for a unit of systemd.
@@ -94,9 +96,9 @@ fn once(request: &Request, folder: &Folder) -> Result<Outcome, ClusterError> {
 }
 
 /// What the processes of each node would have in their environment, found out on the nodes and printed.
-pub fn print_environment(config: &Config, local: bool, folder: &Folder) -> Result<String, ClusterError> {
+pub fn print_environment(config: &Config, folder: &Folder) -> Result<String, ClusterError> {
     Cluster::visit(config, folder, |cluster| {
-        let facts = preflight::run(cluster, !local)?;
+        let facts = preflight::facts(cluster)?;
         let secrets = Secrets { halo: String::new(), ray: String::new() };
         let of = |(index, node): (usize, &crate::config::Node)| {
             let environment = plan::environment(config, &facts, &secrets, index);
@@ -113,19 +115,27 @@ fn bring_up(
     state: &mut State,
 ) -> Result<(), ClusterError> {
     let local = request.file.is_none();
+    if let Some(said) = report::from_catalogue(&request.config) {
+        eprintln!("ok      {said}");
+    }
     let count = cluster.config.nodes.len();
     let phase =
         Phase::start(if local { "this machine".to_owned() } else { format!("reach {count} node(s)") });
     cluster.connect()?;
     phase.done("");
 
-    let phase = Phase::start("check Python, vLLM, Ray, halo, addresses, ports");
-    let facts = preflight::run(cluster, !local)?;
+    let phase = Phase::start("check the nodes");
+    let facts = preflight::facts(cluster)?;
+    let warnings = if request.skip_preflight { Vec::new() } else { preflight::judge(cluster, !local)? };
     let reached = cluster.config.nodes().zip(&facts).map(|(node, facts)| {
         let rdma = facts.rdma.as_ref().map(|rdma| format!(" {} GID {}", rdma.name(), rdma.gid_index));
         format!("{} {}{}", node.name, facts.interface, rdma.unwrap_or_default())
     });
-    phase.done(&reached.collect::<Vec<_>>().join(", "));
+    let skipped = if request.skip_preflight { "; doctor was not asked" } else { "" };
+    phase.done(&format!("{}{skipped}", reached.collect::<Vec<_>>().join(", ")));
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
 
     if local {
         make_tiny_model(cluster, folder)?;

@@ -68,8 +68,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
             if let Some(file) = &arguments.systemd {
                 print!("{}", launch::unit::write(&request, file)?);
             } else if arguments.print_environment {
-                let local = request.file.is_none();
-                print!("{}", launch::print_environment(&request.config, local, &folder)?);
+                print!("{}", launch::print_environment(&request.config, &folder)?);
             } else if arguments.dry_run {
                 print!("{}", plan::dry_run(&request.config, request.file.is_none()));
             } else if arguments.detach {

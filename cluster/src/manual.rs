@@ -8,17 +8,21 @@ use clap_complete::Shell;
 use crate::cli::Cli;
 use crate::error::ClusterError;
 
+const COMPLETIONS_EXAMPLES: &str = "Examples:
+  eval \"$(halo-cluster completions bash)\"
+  halo-cluster completions fish >~/.halo-cluster.fish";
+const MAN_EXAMPLES: &str = "Examples:
+  halo-cluster man --into ~/.local/share/man/man1";
+
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: halo-cluster completions bash >~/.local/share/bash-completion/completions/halo-cluster"
-)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
 pub struct Completions {
     /// For which shell.
     shell: Shell,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: halo-cluster man --into ~/.local/share/man/man1")]
+#[command(after_help = MAN_EXAMPLES)]
 pub struct Man {
     /// The folder to write to, a file for every command.
     #[arg(long, value_name = "DIR")]

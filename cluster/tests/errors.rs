@@ -44,6 +44,12 @@ fn dry_run_shows_the_commands_without_secrets() {
 fn configurations() {
     let rig = Rig::new();
     shows!("no_file", rig.failure(&rig.path("absent.toml")));
+    // Without an end, too.
+    let endless = rig.failure(std::path::Path::new("/dev/zero"));
+    assert!(
+        endless.starts_with("error[HALO-E0604]: /dev/zero: more than 1024 KiB, which no config"),
+        "{endless}"
+    );
     shows!("malformed", rig.failure(&rig.write("c.toml", "model = \"/m\"\nport = = 1\n")));
     shows!("unknown_key", rig.failure(&rig.config("adress = \"10.0.0.1\"\n")));
     shows!("unknown_table", rig.failure(&rig.config("[timeout]\nray = 1\n")));
@@ -62,7 +68,11 @@ fn configurations() {
     );
     shows!("missing_key", rig.failure(&rig.write("c.toml", "nodes = []\n")));
     shows!("no_nodes", rig.failure(&rig.write("c.toml", "model = \"/m\"\nnodes = []\n")));
-    shows!("relative_model", rig.failure(&rig.write("c.toml", "model = \"m\"\nnodes = []\n")));
+    shows!("relative_model", rig.failure(&rig.write("c.toml", "model = \"a/m\"\nnodes = []\n")));
+    let unknown = rig.failure(&rig.write("c.toml", "model = \"gpt-oss-12b\"\nnodes = []\n"));
+    let said = "error[HALO-E0604]: [DIR]/c.toml:1:9: there is no model `gpt-oss-12b` in the catalogue\n  \
+                help: did you mean `gpt-oss-120b`?";
+    assert!(unknown.starts_with(said), "{unknown}");
     let second = |node: &str| rig.failure(&rig.config(&format!("[[nodes]]\n{node}\n")));
     shows!("name_twice", second("name = \"a\"\nssh = \"b\"\naddress = \"10.0.0.2\""));
     shows!("ssh_and_local", second("name = \"b\"\nssh = \"b\"\nlocal = true\naddress = \"10.0.0.2\""));
@@ -81,7 +91,11 @@ fn nodes_that_lack_something() {
 
     let rig = Rig::new();
     std::fs::remove_file(rig.path("model/config.json")).unwrap();
-    shows!("no_model", rig.failure(&rig.config("")));
+    let error = rig.failure(&rig.config(""));
+    let (before, after) = error.split_once(" on any node; ").unwrap();
+    let free = after.split(" GiB free").next().unwrap();
+    assert!(free.parse::<f64>().is_ok(), "{error}");
+    shows!("no_model", format!("{before} on any node; {}", after.replacen(free, "[FREE]", 1)));
 
     let rig = Rig::new();
     let _holder = TcpListener::bind(("127.0.0.1", rig.port)).unwrap();
@@ -135,9 +149,9 @@ fn starts_that_fail() {
 
 /// The interpreter's own path differs from machine to machine.
 fn named(error: String) -> String {
-    let Some((before, rest)) = error.split_once(" for /") else { return error };
-    let (_, after) = rest.split_once('\n').unwrap_or((rest, ""));
-    format!("{before} for [PYTHON]\n{after}")
+    let Some((before, rest)) = error.split_once("node a: /") else { return error };
+    let (_, after) = rest.split_once(" has no ").unwrap_or((rest, ""));
+    format!("{before}node a: [PYTHON] has no {after}")
 }
 
 trait WithNode {

@@ -65,6 +65,32 @@ fn local_needs_no_configuration_and_makes_its_model_once() {
     rig.assert_nothing_is_left();
 }
 
+/// Starts a launch that will not get ready, kills the process that `victim` picks once vLLM loads, and returns what the
+/// launcher says.
+fn after_a_death_during_the_load(victim: &str) -> String {
+    let rig = Rig::new();
+    let config = rig.config("[env]\nSTAND_IN = \"never-ready\"\n");
+    let mut child = rig.command(&["launch", config.to_str().unwrap()]).spawn().unwrap();
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while !rig.left().iter().any(|line| line.contains("api_server")) {
+        assert!(std::time::Instant::now() < deadline, "vLLM is not started");
+        std::thread::yield_now();
+    }
+    kill(process(&rig, victim), "KILL");
+    let errors = support::read(child.stderr.take().unwrap());
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{errors}");
+    rig.assert_nothing_is_left();
+    errors
+}
+
+#[test]
+fn what_dies_during_the_load_is_named_with_its_node() {
+    let errors = after_a_death_during_the_load("halo-agent");
+    assert!(errors.contains("error[HALO-E0642]: node a is lost"), "{errors}");
+    let errors = after_a_death_during_the_load("api_server");
+    assert!(errors.contains("error[HALO-E0632]: vllm ended on node a (signal 9)"), "{errors}");
+}
+
 /// Serves, kills the process that `victim` picks, and returns what the launcher says.
 fn after_the_death_of(victim: impl Fn(&Rig) -> u64) -> String {
     after_a_death("", victim)

@@ -163,11 +163,55 @@ fn systemd_is_told_when_the_model_is_served() {
     rig.assert_nothing_is_left();
 }
 
+#[test]
+fn doctor_is_asked_before_a_launch_unless_that_is_skipped() {
+    let rig = Rig::new();
+    rig.python(&["ray", "halo"]); // no vLLM
+    let config = rig.config("");
+    let error = rig.failure(&config);
+    assert!(error.starts_with("error[HALO-E0620]: nothing was started: 1 check(s) "), "{error}");
+    assert!(
+        error.contains("\n  HALO-E0736 versions, node a: ") && error.contains(" has no vLLM\n"),
+        "{error}"
+    );
+
+    let (status, _, errors) = rig.run(&["launch", "--skip-preflight", config.to_str().unwrap()]);
+    assert_eq!(status, 1);
+    assert!(errors.contains("ok      check the nodes: a lo; doctor was not asked"), "{errors}");
+    assert!(errors.contains("error[HALO-E0632]: vllm ended on node a"), "{errors}");
+    assert_eq!(rig.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_model_named_from_the_catalogue_brings_its_arguments() {
+    let rig = Rig::new();
+    std::fs::rename(rig.path("model"), rig.path("Qwen3.6-35B-A3B-AWQ-4bit")).unwrap();
+    let config = rig.config("[vllm]\nargs = [\"--no-enforce-eager\", \"--max-model-len\", \"512\"]\n");
+    let arguments = ["launch", config.to_str().unwrap(), "--model", "qwen3.6-35b-awq4", "--detach"];
+    let (status, _, errors) = rig.run(&arguments);
+    assert_eq!(status, 0, "{errors}");
+    let told = "--trust-remote-code --enable-auto-tool-choice --tool-call-parser qwen3_coder --reasoning-parser qwen3";
+    let said = format!("qwen3.6-35b-awq4 of the catalogue: [DIR]/Qwen3.6-35B-A3B-AWQ-4bit, with {told}");
+    assert!(errors.contains(&format!("ok      {said}\n")), "{errors}");
+    let log = rig.run(&["logs", "a-vllm"]).1;
+    assert!(log.contains(&format!("{told} --no-enforce-eager --max-model-len 512")), "{log}");
+    assert_eq!(rig.run(&["stop"]).0, 0);
+    let (status, text, _) = rig.run(&[&arguments[..4], &["--dry-run"]].concat());
+    assert!(status == 0 && text.starts_with(&format!("# {said}\n")), "{text}");
+    let error = rig.run(&["launch", config.to_str().unwrap(), "--model", "elsewhere/m"]).2;
+    assert!(
+        error.starts_with("error[HALO-E0604]: --model: `model` is `elsewhere/m`, which is no absolute"),
+        "{error}"
+    );
+}
+
 /// A stand-in for podman: keeps what it was asked, and enters by running the command.
 const PODMAN: &str = r#"echo "$@" >>"$0.log"
 case "$1 $2" in
   "start there") echo there ;;
   "exec --interactive") shift 3; exec "$@" ;;
+  "exec there") shift 2; exec "$@" ;;
+  "inspect --type") [ "$4" = there ] && echo '[{"HostConfig": {"Privileged": true}}]' ;;
   *) echo "Error: no container with name or ID \"$2\" found: no such container" >&2; exit 125 ;;
 esac
 "#;

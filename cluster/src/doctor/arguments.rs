@@ -6,10 +6,15 @@ use clap::Args;
 
 use super::Check;
 
+const EXAMPLES: &str = "The exit status is 1 if a check fails.
+
+Examples:
+  halo-cluster doctor
+  halo-cluster doctor cluster.toml --only mtu,frames,memlock
+  halo-cluster doctor --json";
+
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: halo-cluster doctor halo.toml --only mtu,frames,memlock\n\nThe exit status is 1 if a check fails."
-)]
+#[command(after_help = EXAMPLES)]
 pub struct Arguments {
     /// The configuration (docs/cluster.md).
     #[arg(default_value = "halo.toml")]

@@ -64,7 +64,7 @@ fn versions(subjects: &[Subject<'_>]) -> Vec<(usize, Finding)> {
         // Ray wants the same Python down to the minor version.
         differ(Check::Versions, "Python", minor(&ours.python), minor(&theirs.python), true);
         differ(Check::Versions, "vLLM", ours.vllm.clone(), theirs.vllm.clone(), true);
-        differ(Check::Versions, "Ray", ours.ray.clone(), theirs.ray.clone(), true);
+        differ(Check::Versions, "Ray", ours.ray.clone(), theirs.ray.clone(), first.config.ray);
         differ(Check::Versions, "halo", ours.halo.clone(), theirs.halo.clone(), true);
         differ(Check::Versions, "PyTorch", ours.torch.clone(), theirs.torch.clone(), true);
         differ(Check::Versions, "ROCm", ours.rocm.clone(), theirs.rocm.clone(), false);

@@ -22,15 +22,19 @@ pub fn table(rows: &[Row]) -> String {
     }
     let mut text = table.trim_fmt();
     text.push('\n');
-    for Row { node, finding } in rows {
-        let Some(remedy) = &finding.remedy else { continue };
-        let kind = if finding.verdict == Verdict::Fail { "error" } else { "warning" };
-        let (code, name) = (finding.code(), finding.check.name());
-        let _ =
-            write!(text, "\n{kind}[{code}]: {name} on node {node}: {}\n  help: {remedy}\n", finding.found);
+    for said in rows.iter().filter_map(complaint) {
+        let _ = write!(text, "\n{said}\n");
     }
     let _ = writeln!(text, "\n{}", summary(rows));
     text
+}
+
+/// A warning or a failure, and what to do; nothing of a row that is as it should be.
+pub fn complaint(Row { node, finding }: &Row) -> Option<String> {
+    let remedy = finding.remedy.as_ref()?;
+    let kind = if finding.verdict == Verdict::Fail { "error" } else { "warning" };
+    let (code, name) = (finding.code(), finding.check.name());
+    Some(format!("{kind}[{code}]: {name} on node {node}: {}\n  help: {remedy}", finding.found))
 }
 
 fn summary(rows: &[Row]) -> String {

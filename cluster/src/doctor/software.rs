@@ -54,13 +54,16 @@ fn container(Subject { config, facts, .. }: &Subject<'_>) -> Option<Finding> {
     Some(Finding::fail(Check::Container, found, remedy))
 }
 
-fn versions(Subject { facts, .. }: &Subject<'_>) -> Option<Finding> {
+fn versions(Subject { config, facts, .. }: &Subject<'_>) -> Option<Finding> {
     let python = facts.python.as_ref()?;
     if let Some(error) = &python.error {
         let remedy = "set `python` to the interpreter of the environment that has vllm, ray and halo";
         return Some(Finding::fail(Check::Versions, format!("no answer from Python: {error}"), remedy));
     }
-    let modules = [("vLLM", &python.vllm), ("Ray", &python.ray), ("halo", &python.halo)];
+    let mut modules = vec![("vLLM", &python.vllm), ("halo", &python.halo)];
+    if config.ray {
+        modules.insert(1, ("Ray", &python.ray));
+    }
     let absent: Vec<_> =
         modules.iter().filter(|(_, version)| version.is_none()).map(|(name, _)| *name).collect();
     let executable = python.executable.as_deref().unwrap_or("python3");
@@ -82,7 +85,11 @@ fn port(Subject { config, facts, index, .. }: &Subject<'_>) -> Option<Finding> {
         return Some(Finding::pass(Check::Port, format!("{} is free", config.port)));
     };
     let found = format!("{}: {cause}", config.port);
-    Some(Finding::fail(Check::Port, found, "stop what listens there (ss -ltnp), or choose another `port`"))
+    Some(Finding::fail(
+        Check::Port,
+        found,
+        "stop what listens there (ss -ltnp), or choose another: `port`, or launch --port N",
+    ))
 }
 
 #[cfg(test)]
