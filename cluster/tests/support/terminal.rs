@@ -31,6 +31,9 @@ impl Terminal {
                 None => inside.env_remove(name),
             }
         }
+        if let Some(folder) = command.get_current_dir() {
+            inside.cwd(folder);
+        }
         inside.env("TERM", "xterm-256color");
         let child = pair.slave.spawn_command(inside).unwrap();
         drop(pair.slave);

@@ -1,6 +1,6 @@
 //! Namespace hosts that may be changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use halo_hosts::Hosts;
@@ -98,7 +98,20 @@ impl Site {
 
     /// A command of halo-cluster with this configuration.
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        let output = self.command(arguments).output().expect("halo-cluster starts");
+        Self::ran(&mut self.command(arguments))
+    }
+
+    /// A command line as a user would type it, where the configuration lies.
+    pub fn line(&self, line: &str) -> Ran {
+        let place = |path: &Path| path.parent().expect("it lies in a folder").to_owned();
+        let path = std::env::var("PATH").expect("there is a PATH");
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(place(&self.config())).stdin(Stdio::null());
+        Self::ran(command.env("PATH", format!("{}:{path}", place(&self.program).display())))
+    }
+
+    fn ran(command: &mut Command) -> Ran {
+        let output = command.output().expect("it starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
         Ran {
             status: output.status.code().expect("it is not killed"),
