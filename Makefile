@@ -13,7 +13,7 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e test-e2e-unproven lint bench \
+.PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
         bench-peers build packages python setup setup-test header bindings clean
 
 help: ## list the targets
@@ -44,7 +44,7 @@ test-hosts: ## network namespaces as hosts, with sshd (root)
 	$(CARGO) test -p halo-hosts -- --include-ignored
 
 test-system: ## halo-cluster sets up hosts and takes it back (root)
-	$(CARGO) test -p halo-system --test init --test doctor --test configure -- --include-ignored --test-threads 2
+	$(CARGO) test -p halo-system --test init --test doctor --test configure --test examples -- --include-ignored --test-threads 2
 
 # Not part of `make test`: a whole round under software emulation is more than six minutes of two processors.
 test-system-vm: ## the same on a virtual machine with real systemd, NetworkManager, firewalld, apt and grub (root)
@@ -53,13 +53,8 @@ test-system-vm: ## the same on a virtual machine with real systemd, NetworkManag
 test-soft-roce: ## real verbs, in virtual machines with Soft-RoCE
 	$(CARGO) test -p halo-soft-roce -- --nocapture --test-threads 1
 
-test-e2e: ## vLLM and Ray on two hosts and on one (root)
-	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1 \
-	  --skip two_hosts_serve_without_ray --skip every_network_between_two_hosts
-
-test-e2e-unproven: ## end-to-end tests that have not been seen to pass yet: vLLM without Ray, and a whole `verify` (root)
-	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1 \
-	  two_hosts_serve_without_ray every_network_between_two_hosts
+test-e2e: ## vLLM, Ray and `verify` on two hosts and on one (root)
+	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1
 
 lint: setup ## formatting, clippy, dependency rules, ruff
 	$(CARGO) fmt --all --check

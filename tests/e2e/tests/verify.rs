@@ -1,5 +1,7 @@
 //! `verify` between real hosts: both networks, both directions, what the cards counted, and what a cut cable makes of it.
 
+use std::path::Path;
+
 use halo_e2e::{Rig, alone, perf};
 use halo_hosts::Hosts;
 use serde_json::Value;
@@ -13,6 +15,32 @@ fn verify(rig: &Rig, hosts: &Hosts, more: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
+/// The examples of `verify --help`, run as they stand there, where cluster.toml and halo-perf lie.
+fn examples(rig: &Rig, hosts: &Hosts) -> Vec<(String, String)> {
+    std::fs::copy(rig.config(hosts, 2), rig.folder().join("cluster.toml")).unwrap();
+    std::fs::copy(perf(), rig.folder().join("halo-perf")).unwrap();
+    // halo-cluster with the same halo-perf beside it, which is sent to nodes that have none.
+    let programs = rig.folder().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    std::fs::copy(rig.command(["verify"]).get_program(), programs.join("halo-cluster")).unwrap();
+    std::fs::copy(perf(), programs.join("halo-perf")).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let run = |line: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell
+            .args(["-c", line])
+            .current_dir(rig.folder())
+            .env("PATH", &path)
+            .env("XDG_STATE_HOME", rig.folder());
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let help = run("halo-cluster verify --help");
+    let lines = help.split("Examples:\n").nth(1).unwrap_or_else(|| panic!("no examples: {help}")).lines();
+    lines.map(|line| (line.trim().to_owned(), run(line.trim()))).collect()
+}
+
 #[test]
 #[ignore = "needs root: measures between two namespace hosts"]
 fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
@@ -22,12 +50,14 @@ fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
     assert_eq!(status, 1);
     assert!(errors.contains("error[HALO-E0765]"), "{errors}");
 
-    let (status, output, errors) = verify(&rig, &hosts, &["--json"]);
-    assert_eq!(status, 0, "{output}{errors}");
-    let verified: Value = serde_json::from_str(&output).unwrap();
+    let ran = examples(&rig, &hosts);
+    let output = |with: &str| {
+        &ran.iter().find(|(line, _)| line.contains(with)).unwrap_or_else(|| panic!("no {with}")).1
+    };
+    let verified: Value = serde_json::from_str(output("--json")).unwrap();
     let rows = verified["rows"].as_array().unwrap();
     // Two networks (management and data), each: latency, bandwidth both ways, three sizes of all-reduce.
-    assert_eq!(rows.len(), 12, "{output}");
+    assert_eq!(rows.len(), 12, "{verified}");
     for row in rows {
         assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
         let interface = row["path"]["ends"][0]["interface"].as_str().unwrap();
@@ -38,16 +68,15 @@ fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
     for number in [1, 2] {
         let from = &hosts.host(number).name;
         let both = rows.iter().filter(|row| row["what"]["bandwidth"]["from"] == **from).count();
-        assert_eq!(both, 2, "{output}");
+        assert_eq!(both, 2, "{verified}");
         assert_eq!(hosts.processes(number).unwrap(), []);
     }
 
-    let (status, output, errors) = verify(&rig, &hosts, &["--compare"]);
-    assert_eq!(status, 0, "{errors}");
-    println!("{output}");
-    assert!(output.contains("change") && output.contains(" %"), "{output}");
-    let plot = output.lines().find_map(|line| line.strip_prefix("plot: ")).unwrap();
-    let plot = std::fs::read_to_string(plot).unwrap();
+    let compared = output("--compare");
+    println!("{compared}");
+    assert!(compared.contains("change") && compared.contains(" %"), "{compared}");
+    let plot = compared.lines().find_map(|line| line.strip_prefix("plot: ")).unwrap();
+    let plot = std::fs::read_to_string(Path::new(plot)).unwrap();
     assert!(plot.starts_with("<svg") && plot.contains("halo, virtual (rdma0)"), "{plot}");
     // The dashboard knows the floor from now on.
     let config = rig.config(&hosts, 2);

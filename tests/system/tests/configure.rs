@@ -146,3 +146,20 @@ fn a_full_disk_stops_before_the_change_and_can_be_continued() {
     good(&site.run(&["configure", "--undo", "--yes"]));
     assert_eq!(site.changes(1), "");
 }
+
+#[test]
+#[ignore = "needs root: makes network namespaces and mounts"]
+fn a_user_without_sudo_changes_nothing() {
+    let site = Site::new(1, "rdma0");
+    // In the host's own /etc.
+    site.shell(1, "useradd --no-create-home --home-dir /tmp --shell /bin/sh --password '*' guest");
+    let before = site.changes(1);
+    let name = &site.hosts.host(1).name;
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let text = text.replace(&format!("ssh = \"{name}\""), &format!("ssh = \"guest@{name}\""));
+    std::fs::write(site.config(), text).unwrap();
+    let ran = site.run(&["configure", "--apply", "--yes", "--only", "limits"]);
+    let said = "error[HALO-E0741]: root's rights on node n1 are refused to guest";
+    assert!(ran.status == 1 && ran.errors.starts_with(said), "{ran:?}");
+    assert_eq!(site.changes(1), before);
+}
