@@ -64,6 +64,14 @@ pub fn run(file: &Path, mut answers: Answers, force: bool) -> Result<(), Cluster
     Config::parse(&text, file)?;
     write(file, &text, force).map_err(|source| InitError::Write { path: file.to_owned(), source })?;
     print!("{}", render::summary(file, &answers, &chosen));
+    for ((node, chosen), facts) in answers.nodes.iter().zip(&chosen.nodes).zip(&facts) {
+        if !facts.interfaces.iter().any(|interface| interface.name == chosen.interface) {
+            let (node, interface) = (&node.name, &chosen.interface);
+            println!(
+                "{node} has no {interface} yet: it comes with thunderbolt-net, which `configure` loads, and the cable"
+            );
+        }
+    }
     Ok(())
 }
 

@@ -33,9 +33,17 @@ fn what_is_missing_or_in_the_way_is_refused() {
     let node = ["--node", "a=local", "--model", "/models/m"];
     let error = refused(&rig, &[&[file], &node[..2], &["--model", "a/m"]].concat());
     assert!(error.contains("`model` is `a/m`, which is no absolute path"), "{error}");
-    let error = refused(&rig, &[&[file], &node[..], &["--link", "usb4"]].concat());
-    assert!(error.contains("error[HALO-E0752]: the nodes have no link in common of kind usb4"), "{error}");
+    let absent = ["--node", "a=local,10.0.0.1,nowhere0", "--model", "/models/m", "--link", "roce"];
+    let error = refused(&rig, &[&[file], &absent[..]].concat());
+    assert!(error.contains("error[HALO-E0752]: the nodes have no link in common of kind roce"), "{error}");
     assert!(!std::path::Path::new(file).exists());
+    // USB4 comes with its module, which `configure` loads.
+    let usb4 = [&[file], &["--node", "a=local"][..], &["--model", "gpt-oss-20b", "--link", "usb4"]].concat();
+    let (status, output, errors) = rig.run(&[&["init"], &usb4[..]].concat());
+    assert_eq!(status, 0, "{errors}");
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains("model = \"gpt-oss-20b\"") && text.contains("link = \"usb4\""), "{text}");
+    assert!(text.contains("interface = \"thunderbolt"), "{output}{text}");
     std::fs::write(file, "mine").unwrap();
     shows!("init_exists", refused(&rig, &[&[file], &node[..]].concat()));
     assert_eq!(std::fs::read_to_string(file).unwrap(), "mine");

@@ -26,6 +26,9 @@ const SOFTWARE: [&str; 14] = [
 /// Where the data network is, unless it is taken.
 const NETWORK: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 168, 100, 0), 24);
 
+/// What the kernel calls the first interface over USB4.
+const USB4: &str = "thunderbolt0";
+
 /// What the configuration will say of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
@@ -83,15 +86,17 @@ pub fn choose(answers: &Answers, facts: &[Facts]) -> Result<Chosen, InitError> {
 
 /// The node's interface of this kind: the one that was given, else the best.
 fn interface(answers: &Answers, index: usize, facts: &Facts, link: Link) -> Option<String> {
+    // The kernel makes it when its module is loaded, which `configure` does, and the cable is in.
+    let may_come = answers.link == Some(Link::Usb4);
     if let Some(given) = &answers.nodes[index].interface {
         let known = facts.interfaces.iter().find(|interface| interface.name == *given);
         // One that was given by name may be anything, as long as it is not less than what was asked for.
         return known
-            .is_some_and(|known| known.link() == link || link == Link::Ethernet)
+            .map_or(may_come, |known| known.link() == link || link == Link::Ethernet)
             .then(|| given.clone());
     }
     let found = candidates(facts).into_iter().find(|interface| interface.link() == link);
-    found.map(|interface| interface.name.clone())
+    found.map(|interface| interface.name.clone()).or_else(|| may_come.then(|| USB4.to_owned()))
 }
 
 fn none(answers: &Answers, facts: &[Facts]) -> InitError {
@@ -203,6 +208,16 @@ mod tests {
     }
 
     #[test]
+    fn usb4_that_was_asked_for_may_come_later() {
+        let (_, facts) = two();
+        let mut asked = answers(&["a=local", "b=me@b,192.168.100.9,thunderbolt1"]);
+        asked.link = Some(Link::Usb4);
+        let chosen = choose(&asked, &facts).unwrap();
+        assert_eq!(chosen.link, Link::Usb4);
+        assert_eq!(addresses_of(&chosen), ["thunderbolt0 192.168.100.1", "thunderbolt1 192.168.100.9"]);
+    }
+
+    #[test]
     fn addresses_that_are_there_stay() {
         let (answers, _) = two();
         let (first, mut second) = (recorded::fedora(), recorded::fedora());
@@ -230,10 +245,10 @@ mod tests {
             ["enp193s0np0 10.9.0.1", "enp193s0np0 10.9.0.7"]
         );
         let mut asked = answers(&["a=local", "b=me@b"]);
-        asked.link = Some(Link::Usb4);
+        asked.link = Some(Link::Ethernet);
         assert_eq!(
             choose(&asked, &facts).unwrap_err().to_string(),
-            "the nodes have no link in common of kind usb4: a has enp193s0np0 (roce); b has enp193s0np0 (roce)"
+            "the nodes have no link in common of kind ethernet: a has enp193s0np0 (roce); b has enp193s0np0 (roce)"
         );
         let mut small = answers(&["a=local", "b=me@b", "c=me@c"]);
         small.network = Some(("10.0.0.0".parse().unwrap(), 30));
