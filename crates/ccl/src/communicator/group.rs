@@ -61,12 +61,12 @@ impl Communicator {
             }
         }
         // The numbers of the others were given in the loop, before those of the packed ones.
-        others.into_iter().try_for_each(|job| self.complete(job))?;
+        others.iter_mut().try_for_each(|job| self.complete(job))?;
         packed.into_iter().try_for_each(|(kind, members)| self.all_reduce_together(kind, members))?;
         match last {
             Some(operation) => {
-                let job = self.job(operation, AnyPlan::Exchange(exchange));
-                self.complete(job)
+                let mut job = self.job(operation, AnyPlan::Exchange(exchange));
+                self.complete(&mut job)
             }
             None => Ok(()),
         }

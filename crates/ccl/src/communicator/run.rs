@@ -25,22 +25,25 @@ impl Communicator {
     /// As the method of that name has them.
     #[inline]
     pub fn run(&mut self, request: Request<'_>) -> Result<(), Error> {
-        let job = self.begin(request)?;
-        self.complete(job)
+        // A job is several hundred bytes: it stays where it was made.
+        match &mut self.begin(request) {
+            Ok(job) => self.complete(job),
+            Err(error) => Err(error.clone()),
+        }
     }
 
-    pub(super) fn complete(&mut self, mut job: Job<'_>) -> Result<(), Error> {
+    pub(super) fn complete(&mut self, job: &mut Job<'_>) -> Result<(), Error> {
         let mut wait = Wait::new(&self.config);
         loop {
-            match self.step(&mut job)? {
+            match self.step(job)? {
                 Progress::Done => return Ok(()),
                 Progress::Moved => wait.moved(),
                 Progress::Idle => match wait.idle() {
                     Idle::Spun => {}
-                    Idle::Waited(waited) => self.be_patient(&job, waited)?,
+                    Idle::Waited(waited) => self.be_patient(job, waited)?,
                     Idle::Sleep(waited) => {
-                        self.be_patient(&job, waited)?;
-                        self.sleep_for(&job);
+                        self.be_patient(job, waited)?;
+                        self.sleep_for(job);
                     }
                 },
             }

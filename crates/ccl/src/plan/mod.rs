@@ -29,6 +29,12 @@ pub(crate) use transfer::Transfer;
 /// Per-rank state that stays off the heap up to 16 ranks.
 pub(crate) type PerRank<T> = SmallVec<[T; 16]>;
 
+/// A count for every rank, none so far.
+fn counts(world: usize) -> PerRank<u32> {
+    let few = [0; 16];
+    if world <= few.len() { PerRank::from_buf_and_len(few, world) } else { PerRank::from_elem(0, world) }
+}
+
 /// What a step has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {

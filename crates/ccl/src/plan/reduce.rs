@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected, others};
+use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, counts, expected, others};
 use crate::reduce::{Arithmetic, Source, reduce};
 
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl<'a> Reduce<'a> {
         parts: Parts,
         result: usize,
     ) -> Self {
-        let sent = std::iter::repeat_n(0, fabric.world()).collect();
+        let sent = counts(fabric.world());
         let (rank, chunk) = (fabric.rank(), fabric.slot_bytes());
         Self { tag, arithmetic, rank, chunk, input, output, parts, result, sent, reduced: 0 }
     }

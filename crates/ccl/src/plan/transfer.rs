@@ -3,7 +3,7 @@
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, expected, others};
+use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, counts, expected, others};
 
 #[derive(Debug)]
 pub(crate) struct Transfer<'a> {
@@ -33,8 +33,17 @@ impl<'a> Transfer<'a> {
         receives: Parts,
     ) -> Self {
         let (rank, world, chunk) = (fabric.rank(), fabric.world(), fabric.slot_bytes());
-        let none = || std::iter::repeat_n(0, world).collect();
-        Self { tag, rank, chunk, input, output, sends, receives, sent: none(), received: none() }
+        Self {
+            tag,
+            rank,
+            chunk,
+            input,
+            output,
+            sends,
+            receives,
+            sent: counts(world),
+            received: counts(world),
+        }
     }
 
     /// The chunk that comes next after `passed` ones, if there is one.

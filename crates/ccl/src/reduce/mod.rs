@@ -16,7 +16,6 @@ mod tests;
 mod x86_64;
 
 use halo_fabric::Rounding;
-use smallvec::{SmallVec, smallvec};
 
 use crate::dtype::DType;
 use crate::reduce_op::ReduceOp;
@@ -44,9 +43,6 @@ pub enum Source<'a> {
     Output,
 }
 
-/// Per-source state that stays off the heap up to 16 ranks.
-type PerSource<T> = SmallVec<[T; 16]>;
-
 /// Reduces `sources`, in their order, into `output`. All have `output`'s length, a whole number of elements.
 ///
 /// # Panics
@@ -57,17 +53,17 @@ pub fn reduce(arithmetic: Arithmetic, sources: &[Source<'_>], output: &mut [u8])
 
 fn reduce_with(set: InstructionSet, arithmetic: Arithmetic, sources: &[Source<'_>], output: &mut [u8]) {
     let (bytes, start) = (output.len(), output.as_mut_ptr());
-    let pointer = |source: &Source<'_>| match source {
-        Source::Bytes(input) => {
-            assert_eq!(input.len(), bytes, "inputs and output have one length");
-            input.as_ptr()
-        }
-        Source::Output => start.cast_const(),
-    };
-    let pointers: PerSource<_> = sources.iter().map(pointer).collect();
     let whole = bytes - bytes % BLOCK;
-    // SAFETY: the pointers are those of slices at least `whole` bytes long, borrowed here, the output's exclusively.
-    unsafe { Kernel::new(set, &pointers, start).run(arithmetic, whole / BLOCK) };
+    with_values(sources.len(), start.cast_const(), |pointers| {
+        for (source, pointer) in sources.iter().zip(&mut *pointers) {
+            if let Source::Bytes(input) = source {
+                assert_eq!(input.len(), bytes, "inputs and output have one length");
+                *pointer = input.as_ptr();
+            }
+        }
+        // SAFETY: the pointers are those of slices at least `whole` bytes long, borrowed here, the output's exclusively.
+        unsafe { Kernel::new(set, pointers, start).run(arithmetic, whole / BLOCK) };
+    });
     if whole < bytes {
         reduce_rest(set, arithmetic, sources, whole, output);
     }
@@ -82,17 +78,33 @@ fn reduce_rest(
     output: &mut [u8],
 ) {
     let rest = output.len() - whole;
-    let mut padded: PerSource<Block> = smallvec![[0; BLOCK]; sources.len()];
-    for (source, padded) in sources.iter().zip(&mut padded) {
-        let input = match source {
-            Source::Bytes(input) => *input,
-            Source::Output => output,
-        };
-        padded[..rest].copy_from_slice(&input[whole..]);
-    }
-    let pointers: PerSource<_> = padded.iter().map(|block| block.as_ptr()).collect();
     let mut result = [0; BLOCK];
-    // SAFETY: every pointer is a block's.
-    unsafe { Kernel::new(set, &pointers, result.as_mut_ptr()).run(arithmetic, 1) };
+    with_values(sources.len(), [0; BLOCK], |padded: &mut [Block]| {
+        for (source, padded) in sources.iter().zip(&mut *padded) {
+            let input = match source {
+                Source::Bytes(input) => *input,
+                Source::Output => output,
+            };
+            padded[..rest].copy_from_slice(&input[whole..]);
+        }
+        with_values(sources.len(), std::ptr::null(), |pointers| {
+            for (block, pointer) in padded.iter().zip(&mut *pointers) {
+                *pointer = block.as_ptr();
+            }
+            // SAFETY: every pointer is a block's.
+            unsafe { Kernel::new(set, pointers, result.as_mut_ptr()).run(arithmetic, 1) };
+        });
+    });
     output[whole..].copy_from_slice(&result[..rest]);
+}
+
+/// Lends `work` as many values as there are sources: on the stack for the usual numbers of ranks, and no more of it than
+/// two ranks need when they are two.
+#[inline]
+fn with_values<T: Copy>(count: usize, value: T, work: impl FnOnce(&mut [T])) {
+    match count {
+        0..=2 => work(&mut [value; 2][..count]),
+        3..=16 => work(&mut [value; 16][..count]),
+        _ => work(&mut vec![value; count]),
+    }
 }
