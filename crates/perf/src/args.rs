@@ -14,7 +14,8 @@ const EXAMPLES: &str = "Examples:
 
   Two hosts, the same key on both (HALO_KEY or HALO_KEY_FILE; `halo-perf key` makes one):
   host1$ halo-perf all-reduce --rank 0 --world 2 --rendezvous 192.168.100.1:29510
-  host2$ halo-perf all-reduce --rank 1 --world 2 --rendezvous 192.168.100.1:29510";
+  host2$ halo-perf all-reduce --rank 1 --world 2 --rendezvous 192.168.100.1:29510
+  The same for the tables: `tune` for halo's own collectives, `tune-plugin` for RCCL's and NCCL's.";
 
 /// Measures halo's collectives and links.
 #[derive(Debug, Parser)]
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Barrier(Benchmark),
     /// Measure every algorithm of an all-reduce and write the plan table for HALO_PLANS
     Tune(TuneOptions),
+    /// Measure the link between two hosts and write the net plugin's tuner table for HALO_TUNER_FILE
+    TunePlugin(TunePluginOptions),
 }
 
 impl Command {
@@ -68,7 +71,9 @@ impl Command {
             Self::AllToAll(options) => (Kind::AllToAll, options),
             Self::Sendrecv(options) => (Kind::SendRecv, options),
             Self::Barrier(options) => (Kind::Barrier, options),
-            Self::Devices(_) | Self::Key | Self::Tune(_) => unreachable!("handled before"),
+            Self::Devices(_) | Self::Key | Self::Tune(_) | Self::TunePlugin(_) => {
+                unreachable!("handled before")
+            }
         }
     }
 }
@@ -149,6 +154,26 @@ pub(crate) struct TuneOptions {
     /// The file to write, on the machine of rank 0; rules of other rank counts and transports in it are kept
     #[arg(long, value_name = "FILE", default_value = "halo-plans.toml")]
     pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TunePluginOptions {
+    #[command(flatten)]
+    pub(crate) placement: Placement,
+    /// What a step of RCCL's protocol Simple costs more than one of LL, in us; the default is RCCL's own figure
+    #[arg(long, value_name = "US", default_value_t = halo_tuner::HANDSHAKE_US, value_parser = microseconds)]
+    pub(crate) handshake_us: f64,
+    /// Rounds in which every size is measured in turn; the median of all counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) rounds: u64,
+    /// The file to write, on the machine of rank 0; what is in it is replaced
+    #[arg(long, value_name = "FILE", default_value = "halo-tuner.toml")]
+    pub(crate) output: PathBuf,
+}
+
+fn microseconds(text: &str) -> Result<f64, String> {
+    let given = text.parse().ok().filter(|given| (0.0..=1e6).contains(given));
+    given.ok_or_else(|| "microseconds are a number from 0 to 1000000".to_owned())
 }
 
 /// The names in a benchmark's options, read.

@@ -9,6 +9,7 @@ mod report;
 mod sizes;
 mod spawn;
 mod tune;
+mod tune_plugin;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,14 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
             options.placement.transport()?;
             if options.placement.rank.is_some() {
                 tune::run_rank(options)
+            } else {
+                spawn::run_locally(&options.placement)
+            }
+        }
+        Command::TunePlugin(options) => {
+            options.placement.transport()?;
+            if options.placement.rank.is_some() {
+                tune_plugin::run_rank(options)
             } else {
                 spawn::run_locally(&options.placement)
             }

@@ -255,3 +255,54 @@ fn tune_writes_a_table_that_every_rank_then_uses() {
     let output = halo_perf(&check).env("HALO_PLANS", "/nowhere").output().unwrap();
     assert!(text(&output).contains("HALO-E0309"), "{}", text(&output));
 }
+
+#[test]
+fn tune_plugin_writes_a_table_that_the_plugin_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tuner.toml");
+    let arguments =
+        ["tune-plugin", "--transport", "tcp", "--rounds", "1", "--output", path.to_str().unwrap()];
+    let output = halo_perf(&arguments).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("HALO_TUNER_FILE"), "{}", text(&output));
+    let table = halo_tuner::Table::from_file(path.to_str().unwrap()).unwrap();
+    let find =
+        |bytes| table.find(halo_tuner::Collective::AllReduce, 2, bytes, halo_tuner::Link::Tcp).unwrap();
+    assert_eq!(find(8).protocol, halo_tuner::Protocol::Ll);
+    assert_eq!(find(1 << 30).protocol, halo_tuner::Protocol::Simple);
+    let written = std::fs::read_to_string(&path).unwrap();
+    for words in ["# Measured over tcp", "#   latency ", "#   bandwidth ", "RCCL's own model", "bytes/us = "]
+    {
+        assert!(written.contains(words), "{words}: {written}");
+    }
+    // What is measured elsewhere is as given, and the file says so.
+    let output = halo_perf(&arguments).args(["--handshake-us", "0"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let table = halo_tuner::Table::from_file(path.to_str().unwrap()).unwrap();
+    assert!(table.rules.iter().all(|rule| rule.protocol == halo_tuner::Protocol::Simple), "{table:?}");
+    assert!(std::fs::read_to_string(&path).unwrap().contains("as given on the command line"));
+}
+
+#[test]
+fn tune_plugin_refuses_what_it_cannot_measure_or_write() {
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--transport", "shm"], &["HALO-E0402", "transport shm", "--transport tcp"]),
+        (&["--ranks", "3", "--transport", "tcp"], &["HALO-E0402", "3 ranks", "--ranks 2"]),
+        (
+            &["--transport", "tcp", "--rounds", "1", "--output", "/nonexistent/tuner.toml"],
+            &["HALO-E0405", "/nonexistent/tuner.toml", "a folder that exists"],
+        ),
+        (&["--handshake-us=-1"], &["microseconds are a number"]),
+        (&["--handshake-us", "soon"], &["microseconds are a number"]),
+    ];
+    for (arguments, words) in cases {
+        let told = refused(&[&["tune-plugin"], *arguments].concat());
+        assert!(words.iter().all(|word| told.contains(word)), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn help_of_tune_plugin_is_as_documented() {
+    let output = halo_perf(&["tune-plugin", "--help"]).output().unwrap();
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stdout));
+}

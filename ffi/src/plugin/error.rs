@@ -260,14 +260,9 @@ pub enum PluginError {
     },
 
     /// The tuner's table cannot be used.
-    #[error("the tuner's table {path} cannot be used: {cause}")]
-    #[diagnostic(code("HALO-E0819"), help("docs/plugin.md shows its form; HALO_TUNER_FILE=off does without"))]
-    TunerTable {
-        /// Which file.
-        path: String,
-        /// What is wrong with it.
-        cause: String,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    TunerTable(#[from] halo_tuner::TableError),
 
     /// The shared key cannot be read.
     #[error("the shared key cannot be read: {cause}")]
@@ -292,7 +287,7 @@ impl PluginError {
             Self::Setting { .. }
             | Self::Mismatch { .. }
             | Self::Truncation { .. }
-            | Self::TunerTable { .. }
+            | Self::TunerTable(_)
             | Self::Key { .. } => abi::INVALID_USAGE,
             Self::Connect { .. }
             | Self::Deadline { .. }

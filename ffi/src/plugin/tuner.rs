@@ -3,13 +3,20 @@
 //! Over a network of a few hosts the core's own model puts the switch from the low-latency protocol to the one for
 //! bandwidth elsewhere than these machines have it. A table says where; what no rule covers is left to the core.
 
-mod table;
+use halo_tuner::{Algorithm, Collective, Link, Protocol, Table};
 
-pub(crate) use table::{Choice, Collective, Link, Table};
-
+use super::abi::tuner::{ALGORITHM_RING, ALGORITHM_TREE, PROTOCOL_LL, PROTOCOL_LL128, PROTOCOL_SIMPLE};
 use super::device::{self, Kind};
 use super::error::PluginError;
 use super::log;
+
+/// What a rule decides, in the core's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) algorithm: i32,
+    pub(crate) protocol: i32,
+    pub(crate) channels: Option<u32>,
+}
 
 /// One communicator's tuner.
 #[derive(Debug)]
@@ -46,6 +53,18 @@ impl Tuner {
     /// The choice for one collective, if the table has one.
     pub(crate) fn choose(&self, collective: i32, bytes: usize) -> Option<Choice> {
         let collective = Collective::from_core(collective)?;
-        self.table.as_ref()?.find(collective, self.ranks, bytes as u64, self.link)
+        let rule = self.table.as_ref()?.find(collective, self.ranks, bytes as u64, self.link)?;
+        Some(Choice {
+            algorithm: match rule.algorithm {
+                Algorithm::Tree => ALGORITHM_TREE,
+                Algorithm::Ring => ALGORITHM_RING,
+            },
+            protocol: match rule.protocol {
+                Protocol::Ll => PROTOCOL_LL,
+                Protocol::Ll128 => PROTOCOL_LL128,
+                Protocol::Simple => PROTOCOL_SIMPLE,
+            },
+            channels: rule.channels,
+        })
     }
 }
