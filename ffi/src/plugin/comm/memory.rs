@@ -9,16 +9,23 @@ use halo_verbs::{Access, MemoryRegion, ProtectionDomain};
 use crate::plugin::abi;
 use crate::plugin::device::{Device, Kind};
 use crate::plugin::error::PluginError;
+use crate::plugin::process::Lent;
 
 /// One registration.
 #[derive(Debug)]
 pub(crate) struct Memory {
+    process: u32,
     base: u64,
     bytes: usize,
     gpu: bool,
-    /// With RDMA. Requests hold it as well, so that it outlives them.
-    pub(crate) region: Option<Arc<MemoryRegion>>,
+    /// With RDMA.
+    registered: Option<Arc<Registered>>,
 }
+
+/// A region with its handles. It is theirs alone: requests hold the region itself, which then outlives this, but memory
+/// that is registered after the last handle went may be other pages at the same address, and gets a region of its own.
+#[derive(Debug)]
+struct Registered(Arc<MemoryRegion>);
 
 /// A dma-buf that an allocation belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -29,13 +36,14 @@ pub(crate) struct DmaBuf {
 
 /// Ranges that are registered with one device.
 #[derive(Debug, Default)]
-pub(crate) struct RegionCache(Vec<(u64, usize, bool, Weak<MemoryRegion>)>);
+pub(crate) struct RegionCache(Vec<(u64, usize, bool, Weak<Registered>)>);
 
 impl RegionCache {
-    fn find(&mut self, base: u64, bytes: usize, gpu: bool) -> Option<Arc<MemoryRegion>> {
-        self.0.retain(|(.., region)| region.strong_count() > 0);
-        let covers = |(start, length, kind, _): &&(u64, usize, bool, Weak<MemoryRegion>)| {
-            *kind == gpu && *start <= base && base + bytes as u64 <= start + *length as u64
+    fn find(&mut self, base: u64, bytes: usize, gpu: bool) -> Option<Arc<Registered>> {
+        self.0.retain(|(.., registered)| registered.strong_count() > 0);
+        let end = base.checked_add(bytes as u64)?;
+        let covers = |(start, length, kind, _): &&(u64, usize, bool, Weak<Registered>)| {
+            *kind == gpu && *start <= base && end <= start + *length as u64
         };
         self.0.iter().find(covers)?.3.upgrade()
     }
@@ -47,7 +55,7 @@ impl RegionCache {
         bytes: usize,
         gpu: bool,
         dma_buf: Option<DmaBuf>,
-    ) -> Result<Arc<MemoryRegion>, halo_verbs::Error> {
+    ) -> Result<Arc<Registered>, halo_verbs::Error> {
         let (domain, address) = (Arc::clone(domain), base.as_ptr() as u64);
         // GPU memory is read back after it was written, see `rdma::flush`.
         let access = if gpu { Access::RemoteReadWrite } else { Access::RemoteWrite };
@@ -63,9 +71,9 @@ impl RegionCache {
             // from outside by posting receives.
             None => unsafe { MemoryRegion::register(domain, base, bytes, access, owner) },
         };
-        let region = Arc::new(region?);
-        self.0.push((address, bytes, gpu, Arc::downgrade(&region)));
-        Ok(region)
+        let registered = Arc::new(Registered(Arc::new(region?)));
+        self.0.push((address, bytes, gpu, Arc::downgrade(&registered)));
+        Ok(registered)
     }
 }
 
@@ -86,17 +94,22 @@ impl Memory {
         }
         let base = NonNull::new(data).ok_or_else(|| refuse("its address is NULL".to_owned()))?;
         let address = data as u64;
-        let region = match &device.kind {
+        let registered = match &device.kind {
             Kind::Tcp(_) => None,
             Kind::Rdma(port) => {
                 let mut cache = port.regions.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = cache.find(address, bytes, gpu);
                 let domain = port.domain()?;
-                let region = known.map_or_else(|| cache.add(domain, base, bytes, gpu, dma_buf), Ok);
-                Some(region.map_err(|error| refuse(error.to_string()))?)
+                let registered = known.map_or_else(|| cache.add(domain, base, bytes, gpu, dma_buf), Ok);
+                Some(registered.map_err(|error| refuse(error.to_string()))?)
             }
         };
-        Ok(Box::new(Self { base: address, bytes, gpu, region }))
+        Ok(Box::new(Self { process: std::process::id(), base: address, bytes, gpu, registered }))
+    }
+
+    /// With RDMA. Requests keep it, so that it outlives them.
+    pub(crate) fn region(&self) -> Option<&Arc<MemoryRegion>> {
+        self.registered.as_ref().map(|registered| &registered.0)
     }
 
     /// Whether a buffer lies within it.
@@ -109,5 +122,11 @@ impl Memory {
 
     pub(crate) fn is_gpu(&self) -> bool {
         self.gpu
+    }
+}
+
+impl Lent for Memory {
+    fn process(&self) -> u32 {
+        self.process
     }
 }

@@ -1,8 +1,11 @@
 //! The small print of the interface.
 
+use std::ffi::c_void;
 use std::ptr::null_mut;
 
 use halo::plugin::abi::{INVALID_ARGUMENT, INVALID_USAGE, PTR_CUDA, PTR_HOST, SYSTEM_ERROR};
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use super::Setting;
 use crate::link::{Buffer, Link, complete};
@@ -205,6 +208,42 @@ pub(super) fn shared_memory_handle(setting: &Setting<'_>) -> Outcome {
     plugin.deregister(second.send, inner)?;
     first.close()?;
     second.close()
+}
+
+/// Memory that was given back and is other pages now is registered anew, although a receive still holds what it was.
+pub(super) fn memory_again(setting: &Setting<'_>) -> Outcome {
+    const BYTES: usize = 1 << 20;
+    let plugin = setting.plugin;
+    let link = Link::new(plugin, setting.context, 0)?;
+    let map = |at: *mut c_void, flags| {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new memory, at an address of the kernel's choice or in place of this case's own.
+        unsafe { mmap_anonymous(at, BYTES, protection, MapFlags::PRIVATE | flags) }
+    };
+    let data = map(null_mut(), MapFlags::empty())?.cast::<u8>();
+    let memory = plugin.register(link.receive, data, BYTES)?;
+    // Nobody sends with this tag: the receive waits until the connection is closed.
+    let waiting = Part { data, room: BYTES, tag: 99, memory };
+    until("a receive", || Ok(plugin.receive(link.receive, &[waiting])?))?;
+    plugin.deregister(link.receive, memory)?;
+    // As an allocator may have it: the same address, but not the same memory.
+    map(data.cast(), MapFlags::FIXED)?;
+    let memory = plugin.register(link.receive, data, BYTES)?;
+    let mut source = Buffer::new(plugin, link.send, BYTES)?;
+    pattern::fill(source.bytes(), 4);
+    let part = Part { data, room: BYTES, tag: 3, memory };
+    let receive = until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?;
+    let (from, registered) = (source.bytes().as_ptr(), source.memory);
+    let send = until("a send", || Ok(plugin.send(link.send, from, BYTES, 3, registered)?))?;
+    complete(plugin, &[send, receive])?;
+    // SAFETY: mapped above, and nothing writes there any more.
+    pattern::check(unsafe { std::slice::from_raw_parts(data, BYTES) }, 4)?;
+    plugin.deregister(link.receive, memory)?;
+    drop(source);
+    link.close()?;
+    // SAFETY: mapped above, given back once.
+    unsafe { munmap(data.cast(), BYTES)? };
+    Ok(())
 }
 
 /// A flush has nothing to do for host memory; with GPU-direct it is a request that completes.

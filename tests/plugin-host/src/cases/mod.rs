@@ -42,6 +42,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("truncation", contract::truncation),
     ("arguments", contract::arguments),
     ("shared-memory-handle", contract::shared_memory_handle),
+    ("memory-again", contract::memory_again),
     ("close-in-flight", lifecycle::close_in_flight),
     ("two-thread-pairs", lifecycle::two_thread_pairs),
     ("contexts", lifecycle::contexts),
