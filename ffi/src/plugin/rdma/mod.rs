@@ -4,9 +4,13 @@
 //! queue pairs themselves, so nothing can run out of receives.
 
 mod flush;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
+mod inbox;
 mod lane;
 mod layout;
 mod receiver;
+mod ring;
 mod sender;
 mod setup;
 

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use halo_verbs::{MemoryRegion, WorkRequest};
+use halo_verbs::WorkRequest;
 
 use super::flush::Flush;
+use super::inbox::Inbox;
 use super::lane::{Kind, Name};
-use super::layout::{self, EagerRecord, RECORD_BYTES, Slot, read_word};
-use super::{Connected, failure};
+use super::{Connected, failure, layout};
 use crate::plugin::comm::control::Control;
+use crate::plugin::comm::memory::Memory;
 use crate::plugin::comm::{Arrival, Failure, Incoming};
 use crate::plugin::device::Device;
 use crate::plugin::error::PluginError;
-use crate::plugin::protocol::{
-    ANNOUNCEMENT_BYTES, Announcement, EAGER_SLOTS, Entry, KIND_ANNOUNCE, MAX_LANES, PROTOCOL_VERSION, Posted,
-    Striping, TagCounters,
-};
+use crate::plugin::protocol::{ANNOUNCEMENT_BYTES, EAGER_SLOTS, Striping};
 
 /// Completions taken per look.
 const COMPLETIONS: usize = 16;
@@ -26,14 +24,9 @@ pub(crate) struct Receiver {
     // Queue pairs go before the memory that they work on.
     flush: Option<Flush>,
     connected: Connected,
-    striping: Striping,
+    inbox: Inbox,
     eager_bytes: usize,
-    counted: TagCounters,
-    posted: Posted<Option<Arc<MemoryRegion>>>,
     announced: u64,
-    /// Eager messages seen, and those of them whose receives have not been posted.
-    eager_seen: u64,
-    early: Vec<u64>,
     eager_told: u64,
 }
 
@@ -46,19 +39,8 @@ impl Receiver {
         striping: Striping,
     ) -> Result<Self, PluginError> {
         let flush = if device.gpu_direct() { Some(Flush::new(device, &connected)?) } else { None };
-        Ok(Self {
-            control,
-            flush,
-            connected,
-            striping,
-            eager_bytes,
-            counted: TagCounters::default(),
-            posted: Posted::default(),
-            announced: 0,
-            eager_seen: 0,
-            early: Vec::new(),
-            eager_told: 0,
-        })
+        let inbox = Inbox::new(Arc::clone(&connected.arena), eager_bytes, striping);
+        Ok(Self { control, flush, connected, inbox, eager_bytes, announced: 0, eager_told: 0 })
     }
 
     /// Receives that can still be posted: none while the queue for announcements is full.
@@ -67,35 +49,14 @@ impl Receiver {
         if !self.connected.lanes[0].has_room(4) {
             self.reap(&mut |_| {})?;
         }
-        Ok(if self.connected.lanes[0].has_room(4) { self.posted.room() } else { 0 })
+        Ok(if self.connected.lanes[0].has_room(4) { self.inbox.room() } else { 0 })
     }
 
     /// Posts the parts of a receive and announces them, in one or two writes and one word.
     pub(crate) fn post(&mut self, request: usize, parts: &[Incoming<'_>]) -> Result<(), Failure> {
         let first = self.announced;
         for (part, incoming) in parts.iter().enumerate() {
-            let Incoming { tag, data, room, memory } = *incoming;
-            let index = self.counted.next(tag);
-            self.counted.advance(tag);
-            let region = memory.and_then(|memory| memory.region.clone());
-            let key = region.as_ref().map_or(0, |region| region.remote_key());
-            let entry = Entry { tag, index, data, room, request, part, _memory: region };
-            let (place, generation) = self.posted.insert(entry);
-            for lane in 0..MAX_LANES {
-                self.connected.arena.store(layout::receiver::flag(place, lane), 0);
-            }
-            let announcement = Announcement {
-                kind: KIND_ANNOUNCE,
-                version: PROTOCOL_VERSION,
-                tag,
-                slot: place as u32,
-                generation,
-                key,
-                index,
-                room,
-                address: data as u64,
-                ..Announcement::credit(0)
-            };
+            let announcement = self.inbox.post(request, part, incoming);
             let at = layout::receiver::staging(self.announced, self.eager_bytes);
             self.connected.arena.write(at, bytemuck::bytes_of(&announcement));
             self.announced += 1;
@@ -130,7 +91,7 @@ impl Receiver {
     /// Reads the last byte of GPU memory that was written, so that everything before it is there.
     pub(crate) fn flush(&mut self, request: usize, written: &Incoming<'_>) -> Result<(), Failure> {
         let port = self.connected.port;
-        let region = written.memory.and_then(|memory| memory.region.as_ref());
+        let region = written.memory.and_then(Memory::region);
         let (Some(flush), Some(region)) = (&mut self.flush, region) else {
             return Err(Failure::Protocol("GPU memory on a connection without GPU-direct".to_owned()));
         };
@@ -141,92 +102,26 @@ impl Receiver {
 
     /// Looks at the flags; `arrived` is told every part that is complete.
     pub(crate) fn progress(&mut self, mut arrived: impl FnMut(Arrival)) -> Result<(), Failure> {
-        self.take_eager(&mut arrived)?;
-        self.take_written(&mut arrived)?;
+        self.inbox.take_eager(&mut arrived)?;
+        self.tell_credit()?;
+        self.inbox.take_written(&mut arrived)?;
         self.reap(&mut arrived)?;
         self.control.now_and_then();
-        if self.posted.is_empty() {
+        if self.inbox.is_empty() {
             return Ok(());
         }
         // What an orderly peer has written is complete before it closes: the flags have had their look.
         match self.control.ended() {
-            Some(cause) if self.control.lost().is_some() || !self.anything_new() => {
+            Some(cause) if self.control.lost().is_some() || !self.inbox.anything_new() => {
                 Err(Failure::Lost(cause.to_owned()))
             }
             _ => Ok(()),
         }
     }
 
-    /// Whether a flag was raised since the last look.
-    fn anything_new(&self) -> bool {
-        let slot = Slot::of(layout::receiver::SLOTS, self.eager_seen, self.eager_bytes);
-        self.connected.arena.load(slot.flag) == self.eager_seen + 1
-            || self.posted.in_order().any(|place| {
-                let word = self.connected.arena.load(layout::receiver::flag(place, 0));
-                read_word(word).0 == self.posted.generation(place)
-            })
-    }
-
-    fn take_eager(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
-        if self.eager_bytes == 0 {
-            return Ok(());
-        }
-        let waiting = self.early.len();
-        loop {
-            let slot = Slot::of(layout::receiver::SLOTS, self.eager_seen, self.eager_bytes);
-            if self.early.len() >= EAGER_SLOTS || self.connected.arena.load(slot.flag) != self.eager_seen + 1
-            {
-                break;
-            }
-            self.early.push(self.eager_seen);
-            self.eager_seen += 1;
-        }
-        if waiting == 0 && self.early.is_empty() {
-            return Ok(());
-        }
-        let mut early = std::mem::take(&mut self.early);
-        let mut result = Ok(());
-        early.retain(|number| match self.hand_out(*number, arrived) {
-            Ok(handed) => !handed,
-            Err(failure) => {
-                result = Err(failure);
-                true
-            }
-        });
-        self.early = early;
-        result?;
-        self.tell_credit()
-    }
-
-    /// Copies an eager message into its receive, if that has been posted.
-    fn hand_out(&mut self, number: u64, arrived: &mut impl FnMut(Arrival)) -> Result<bool, Failure> {
-        let slot = Slot::of(layout::receiver::SLOTS, number, self.eager_bytes);
-        let record = self.connected.arena.read(slot.record, RECORD_BYTES);
-        let EagerRecord { tag, bytes, index } = bytemuck::pod_read_unaligned(record);
-        let length = bytes as usize;
-        if length > self.eager_bytes {
-            return Err(Failure::Protocol(format!("{length} bytes in a slot of {}", self.eager_bytes)));
-        }
-        let Some(place) = self.posted.find(tag, index) else { return Ok(false) };
-        let Some(Entry { data, room, request, part, .. }) = self.posted.remove(place) else {
-            return Ok(false);
-        };
-        if u64::from(bytes) > room {
-            return Err(Failure::Truncation { tag, bytes: u64::from(bytes), room });
-        }
-        if length > 0 {
-            let payload = self.connected.arena.read(slot.payload(length), length);
-            // SAFETY: the core lends the buffer until the request is complete; it has room, and the arena is this
-            // process's own.
-            unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), data, length) };
-        }
-        arrived(Arrival { request, part, bytes: u64::from(bytes) });
-        Ok(true)
-    }
-
-    /// Tells how many slots are free again, when that is half of them: all before the oldest that is still in use.
+    /// Tells how many slots are free again, when that is half of them.
     fn tell_credit(&mut self) -> Result<(), Failure> {
-        let consumed = self.early.iter().copied().min().unwrap_or(self.eager_seen);
+        let consumed = self.inbox.consumed();
         if consumed - self.eager_told < EAGER_SLOTS as u64 / 2 || !self.connected.lanes[0].has_room(1) {
             return Ok(());
         }
@@ -235,32 +130,6 @@ impl Receiver {
         let port = self.connected.port;
         self.connected.lanes[0].post_quietly([credit], name).map_err(|error| failure(port, &error))?;
         self.eager_told = consumed;
-        Ok(())
-    }
-
-    fn take_written(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
-        let mut complete: [Option<(usize, u64)>; 16] = [None; 16];
-        let mut count = 0;
-        for place in self.posted.in_order() {
-            let generation = self.posted.generation(place);
-            let word = |lane| read_word(self.connected.arena.load(layout::receiver::flag(place, lane)));
-            let (seen, bytes) = word(0);
-            if seen != generation {
-                continue;
-            }
-            let parts = self.striping.parts(bytes).count();
-            if (1..parts).all(|lane| word(lane) == (generation, bytes)) && count < complete.len() {
-                complete[count] = Some((place, bytes));
-                count += 1;
-            }
-        }
-        for (place, bytes) in complete.into_iter().flatten() {
-            let Some(Entry { room, request, part, tag, .. }) = self.posted.remove(place) else { continue };
-            if bytes > room {
-                return Err(Failure::Truncation { tag, bytes, room });
-            }
-            arrived(Arrival { request, part, bytes });
-        }
         Ok(())
     }
 

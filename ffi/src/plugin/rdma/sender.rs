@@ -5,14 +5,13 @@ use std::sync::Arc;
 use halo_verbs::{MemoryRegion, Remote, WorkRequest};
 
 use super::lane::{Kind, Name};
-use super::layout::{self, EagerRecord, RECORD_BYTES, RING, Slot, done_word};
+use super::layout::{self, EagerRecord, RECORD_BYTES, Slot, done_word};
+use super::ring::Ring;
 use super::{Connected, failure};
 use crate::plugin::comm::control::Control;
+use crate::plugin::comm::memory::Memory;
 use crate::plugin::comm::{Failure, Outgoing};
-use crate::plugin::protocol::{
-    ANNOUNCEMENT_BYTES, Announced, Announcement, EAGER_SLOTS, KIND_ANNOUNCE, MAX_POSTED, Striping,
-    TagCounters,
-};
+use crate::plugin::protocol::{Announcement, EAGER_SLOTS, MAX_POSTED, Striping};
 
 /// Completions taken per look.
 const COMPLETIONS: usize = 16;
@@ -24,9 +23,9 @@ pub(crate) struct Sender {
     connected: Connected,
     striping: Striping,
     eager_bytes: usize,
-    sent: TagCounters,
-    announced: Announced,
-    announcements_read: u64,
+    ring: Ring,
+    /// The lane that the next message begins with: each has its turn.
+    turn: usize,
     eager_sent: u64,
     eager_completed: u64,
     outstanding: Vec<Outstanding>,
@@ -50,12 +49,11 @@ impl Sender {
     ) -> Self {
         Self {
             control,
+            ring: Ring::new(Arc::clone(&connected.arena)),
             connected,
             striping,
             eager_bytes,
-            sent: TagCounters::default(),
-            announced: Announced::default(),
-            announcements_read: 0,
+            turn: 0,
             eager_sent: 0,
             eager_completed: 0,
             outstanding: (0..MAX_POSTED).map(|_| Outstanding::default()).collect(),
@@ -64,15 +62,13 @@ impl Sender {
 
     /// Puts a message on its way; false when its receive is not known yet and it cannot go without, or a queue is full.
     pub(crate) fn post(&mut self, message: &Outgoing<'_>) -> Result<bool, Failure> {
-        self.read_announcements()?;
-        let index = self.sent.next(message.tag);
-        let posted = match self.announced.find(message.tag, index).copied() {
+        let (index, told) = self.ring.next(message.tag)?;
+        let posted = match told {
             Some(told) => self.write(message, &told)?,
             None => self.write_eagerly(message, index)?,
         };
         if posted {
-            self.announced.remove(message.tag, index);
-            self.sent.advance(message.tag);
+            self.ring.gone(message.tag, index);
         } else {
             self.watch()?;
         }
@@ -85,16 +81,17 @@ impl Sender {
         if bytes > told.room {
             return Err(Failure::Truncation { tag, bytes, room: told.room });
         }
-        let mut parts = 0;
-        for lane in 0..self.striping.parts(bytes).count() {
-            if !self.connected.lanes[lane].has_room(2) {
-                return Ok(false);
-            }
+        let (parts, lanes) = (self.striping.parts(bytes).count(), self.connected.lanes.len());
+        // Messages find their receives by tag and number, so it does not matter which lane brings them.
+        let lane_of = |part: usize| (self.turn + part) % lanes;
+        if (0..parts).any(|part| !self.connected.lanes[lane_of(part)].has_room(2)) {
+            return Ok(false);
         }
         let port = self.connected.port;
-        let region = memory.and_then(|memory| memory.region.as_ref());
-        for (lane, (offset, length)) in self.striping.parts(bytes).enumerate() {
-            let flag = self.connected.remote(layout::receiver::flag(told.slot as usize, lane));
+        let region = memory.and_then(Memory::region);
+        for (part, (offset, length)) in self.striping.parts(bytes).enumerate() {
+            let lane = lane_of(part);
+            let flag = self.connected.remote(layout::receiver::flag(told.slot as usize, part));
             let flag = WorkRequest::write_inline(done_word(told.generation, bytes), flag);
             let name = |place| Name { kind: Kind::Part, lane, request, place }.encode();
             let queue = &mut self.connected.lanes[lane];
@@ -108,8 +105,8 @@ impl Sender {
                 None => queue.post([flag], name),
             };
             posted.map_err(|error| failure(port, &error))?;
-            parts += 1;
         }
+        self.turn = lane_of(parts);
         self.outstanding[request] = Outstanding { parts, bytes, _memory: region.cloned() };
         Ok(true)
     }
@@ -117,11 +114,7 @@ impl Sender {
     /// Into one of the receiver's slots, by way of this side's own.
     fn write_eagerly(&mut self, message: &Outgoing<'_>, index: u64) -> Result<bool, Failure> {
         let Outgoing { request, tag, data, bytes, memory } = *message;
-        let consumed = self.connected.arena.load(layout::sender::CREDIT);
-        if consumed > self.eager_sent {
-            let sent = self.eager_sent;
-            return Err(Failure::Protocol(format!("it has consumed {consumed} of {sent} messages")));
-        }
+        let consumed = self.ring.credit(self.eager_sent)?;
         let slots = EAGER_SLOTS as u64;
         let small = bytes <= self.eager_bytes as u64 && self.eager_bytes > 0;
         // The slot must be free on both sides: consumed there, and not being sent any more here.
@@ -192,29 +185,5 @@ impl Sender {
     fn watch(&mut self) -> Result<(), Failure> {
         self.control.now_and_then();
         self.control.lost().map_or(Ok(()), |cause| Err(Failure::Lost(cause.to_owned())))
-    }
-
-    fn read_announcements(&mut self) -> Result<(), Failure> {
-        let announced = self.connected.arena.load(layout::sender::ANNOUNCED);
-        if announced == self.announcements_read {
-            return Ok(());
-        }
-        if announced < self.announcements_read || announced - self.announcements_read > RING {
-            return Err(Failure::Protocol(format!(
-                "announcement {announced} after {}",
-                self.announcements_read
-            )));
-        }
-        while self.announcements_read < announced {
-            let at = layout::sender::ring(self.announcements_read);
-            let bytes = self.connected.arena.read(at, ANNOUNCEMENT_BYTES);
-            let told = Announcement::decode(bytes.first_chunk().expect("as many bytes as were asked for"));
-            let told = told.map_err(Failure::Protocol)?;
-            if told.kind == KIND_ANNOUNCE {
-                self.announced.add(told, &self.sent).map_err(Failure::Protocol)?;
-            }
-            self.announcements_read += 1;
-        }
-        Ok(())
     }
 }

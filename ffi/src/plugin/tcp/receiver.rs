@@ -26,7 +26,7 @@ pub(crate) struct Receiver {
 
 /// Receives, and messages that came before theirs.
 #[derive(Debug)]
-struct Inbox {
+pub(super) struct Inbox {
     eager_bytes: usize,
     counted: TagCounters,
     posted: Posted<()>,
@@ -46,8 +46,8 @@ struct Early {
 }
 
 #[derive(Debug)]
-struct Lane {
-    socket: TcpStream,
+pub(super) struct Lane<S = TcpStream> {
+    socket: S,
     input: Box<[u8]>,
     start: usize,
     end: usize,
@@ -66,14 +66,7 @@ struct Body {
 
 impl Receiver {
     pub(crate) fn new(control: Control, lanes: Vec<TcpStream>, eager_bytes: usize) -> Self {
-        let inbox = Inbox {
-            eager_bytes,
-            counted: TagCounters::default(),
-            posted: Posted::default(),
-            filled: vec![0; MAX_POSTED],
-            early: Vec::new(),
-            eager_consumed: 0,
-        };
+        let inbox = Inbox::new(eager_bytes);
         Self { control, lanes: lanes.into_iter().map(Lane::new).collect(), inbox, eager_told: 0 }
     }
 
@@ -85,23 +78,8 @@ impl Receiver {
     /// Posts the parts of a receive and announces them.
     pub(crate) fn post(&mut self, request: usize, parts: &[Incoming<'_>]) {
         for (part, incoming) in parts.iter().enumerate() {
-            let Incoming { tag, data, room, .. } = *incoming;
-            let index = self.inbox.counted.next(tag);
-            self.inbox.counted.advance(tag);
-            let entry = Entry { tag, index, data, room, request, part, _memory: () };
-            let (place, generation) = self.inbox.posted.insert(entry);
-            self.inbox.filled[place] = 0;
-            self.eager_told = self.inbox.eager_consumed;
-            let announcement = Announcement {
-                kind: KIND_ANNOUNCE,
-                version: PROTOCOL_VERSION,
-                tag,
-                slot: place as u32,
-                generation,
-                index,
-                room,
-                ..Announcement::credit(self.eager_told)
-            };
+            let announcement = self.inbox.post(request, part, incoming);
+            self.eager_told = announcement.eager_consumed;
             self.control.stream.output.extend_from_slice(bytemuck::bytes_of(&announcement));
         }
         self.control.flush();
@@ -131,6 +109,37 @@ impl Receiver {
 }
 
 impl Inbox {
+    pub(super) fn new(eager_bytes: usize) -> Self {
+        Self {
+            eager_bytes,
+            counted: TagCounters::default(),
+            posted: Posted::default(),
+            filled: vec![0; MAX_POSTED],
+            early: Vec::new(),
+            eager_consumed: 0,
+        }
+    }
+
+    /// Posts one part of a receive; what its sender must be told.
+    pub(super) fn post(&mut self, request: usize, part: usize, incoming: &Incoming<'_>) -> Announcement {
+        let Incoming { tag, data, room, .. } = *incoming;
+        let index = self.counted.next(tag);
+        self.counted.advance(tag);
+        let entry = Entry { tag, index, data, room, request, part, _memory: () };
+        let (place, generation) = self.posted.insert(entry);
+        self.filled[place] = 0;
+        Announcement {
+            kind: KIND_ANNOUNCE,
+            version: PROTOCOL_VERSION,
+            tag,
+            slot: place as u32,
+            generation,
+            index,
+            room,
+            ..Announcement::credit(self.eager_consumed)
+        }
+    }
+
     /// Where a payload goes.
     fn open(&mut self, header: Header) -> Result<Body, Failure> {
         let Header { tag, index, total, .. } = header;
@@ -232,14 +241,18 @@ impl Inbox {
     }
 }
 
-impl Lane {
-    fn new(socket: TcpStream) -> Self {
+impl<S: Read> Lane<S> {
+    pub(super) fn new(socket: S) -> Self {
         let input = vec![0; INPUT_BYTES].into_boxed_slice();
         Self { socket, input, start: 0, end: 0, body: None, ended: false }
     }
 
     /// Takes in everything the socket has.
-    fn receive(&mut self, inbox: &mut Inbox, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
+    pub(super) fn receive(
+        &mut self,
+        inbox: &mut Inbox,
+        arrived: &mut impl FnMut(Arrival),
+    ) -> Result<(), Failure> {
         loop {
             self.deliver(inbox, arrived)?;
             if self.ended {
