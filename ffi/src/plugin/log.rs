@@ -1,20 +1,21 @@
 //! The core's logger: where the plugin says everything it has to say.
 
 use std::ffi::{CString, c_ulong};
-use std::sync::RwLock;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::abi::{LOG_INFO, LOG_WARN, Logger, NET_SUBSYSTEM};
 
-/// The logger of the core that initialised the plugin last.
-static LOGGER: RwLock<Option<Logger>> = RwLock::new(None);
+/// The logger of the core that initialised the plugin last. A pointer and no lock: a child of a fork must not wait for a
+/// thread that it does not have.
+static LOGGER: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
 /// Takes the core's logger. Without one, which no core does, the one before stays; warnings have standard error if there
 /// has never been any.
 pub(crate) fn set(logger: Option<Logger>) {
-    if logger.is_none() {
-        return;
+    if let Some(logger) = logger {
+        LOGGER.store(logger as *mut (), Ordering::Release);
     }
-    *LOGGER.write().unwrap_or_else(std::sync::PoisonError::into_inner) = logger;
 }
 
 /// Something that the user should act on.
@@ -30,12 +31,17 @@ pub(crate) fn info(text: &str) {
 }
 
 fn write(level: i32, flags: c_ulong, text: &str) -> bool {
-    let logger = *LOGGER.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let Some(logger) = logger else { return false };
+    let logger = LOGGER.load(Ordering::Acquire);
+    if logger.is_null() {
+        return false;
+    }
     let line = format!("NET/halo: {}", text.replace('\0', " "));
     let line = CString::new(line).unwrap_or_default();
-    // SAFETY: the core's logger is a printf of this form and lives as long as the core, which outlives its calls
-    // into the plugin; all strings are terminated, and `%s` takes the one argument.
-    unsafe { logger(level, flags, c"halo".as_ptr(), 0, c"%s".as_ptr(), line.as_ptr()) };
+    // SAFETY: not NULL, so one that `set` has stored. The core's logger is a printf of this form and lives as long as
+    // the core, which outlives its calls into the plugin; all strings are terminated, and `%s` takes the one argument.
+    unsafe {
+        let logger = std::mem::transmute::<*mut (), Logger>(logger);
+        logger(level, flags, c"halo".as_ptr(), 0, c"%s".as_ptr(), line.as_ptr());
+    };
     true
 }

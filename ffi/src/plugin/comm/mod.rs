@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use super::boundary::Report;
 use super::device::{Device, Kind, MAX_MESSAGE_BYTES, MAX_RECEIVES};
 use super::error::PluginError;
+use super::process::Lent;
 use super::protocol::MAX_POSTED;
 use super::statistics;
 use super::{rdma, tcp};
@@ -94,6 +95,7 @@ unsafe impl Sync for Ticket {}
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Comm {
+    process: u32,
     pub(crate) device: &'static Device,
     peer: String,
     half: Half,
@@ -112,8 +114,8 @@ impl Comm {
     }
 
     fn new(device: &'static Device, peer: String, half: Half) -> Box<Self> {
-        let mut comm =
-            Box::new(Self { device, peer, half, failure: OnceLock::new(), tickets: Box::default() });
+        let (process, failure) = (std::process::id(), OnceLock::new());
+        let mut comm = Box::new(Self { process, device, peer, half, failure, tickets: Box::default() });
         let at: *const Self = &raw const *comm;
         comm.tickets = (0..MAX_POSTED).map(|request| Ticket { comm: at, request }).collect();
         comm
@@ -268,6 +270,12 @@ impl Comm {
             Ok(()) => Report::New(error),
             Err(_) => Report::Told(error),
         }
+    }
+}
+
+impl Lent for Comm {
+    fn process(&self) -> u32 {
+        self.process
     }
 }
 

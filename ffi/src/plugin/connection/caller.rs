@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use halo_fabric::{Key, nonce};
@@ -17,10 +17,7 @@ use crate::plugin::comm::{Comm, SendPath};
 use crate::plugin::device::{Device, Kind};
 use crate::plugin::error::PluginError;
 use crate::plugin::handle::{self, Handle};
-use crate::plugin::{log, rdma, tcp};
-
-/// Attempts that are under way, by the number that stands in the core's handle.
-static ATTEMPTS: Mutex<Option<HashMap<u64, Caller>>> = Mutex::new(None);
+use crate::plugin::{log, process, rdma, tcp};
 
 /// Begins to connect, or goes on: `None` until the connection stands.
 pub(crate) fn connect(
@@ -54,8 +51,8 @@ pub(crate) fn connect(
 }
 
 fn with_attempts<T>(work: impl FnOnce(&mut HashMap<u64, Caller>) -> T) -> T {
-    let mut attempts = ATTEMPTS.lock().unwrap_or_else(PoisonError::into_inner);
-    work(attempts.get_or_insert_default())
+    let attempts = &process::current().attempts;
+    work(&mut attempts.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// One socket on its way.
@@ -107,8 +104,9 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "it closed the connection")
 }
 
+/// A connection that is being set up.
 #[derive(Debug)]
-struct Caller {
+pub(crate) struct Caller {
     device: &'static Device,
     began: Instant,
     handle: Handle,

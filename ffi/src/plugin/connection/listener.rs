@@ -14,6 +14,7 @@ use crate::plugin::comm::{Comm, ReceivePath};
 use crate::plugin::device::{Device, Kind};
 use crate::plugin::error::PluginError;
 use crate::plugin::handle::{Handle, connection_key};
+use crate::plugin::process::Lent;
 use crate::plugin::{log, rdma, tcp};
 
 /// Callers that have not proved the key yet, at one time: more is an attack, not a cluster.
@@ -22,6 +23,7 @@ const MAX_KNOCKING: usize = 4096;
 /// A listening socket and the callers at it.
 #[derive(Debug)]
 pub(crate) struct Listener {
+    process: u32,
     device: &'static Device,
     socket: TcpListener,
     secret: [u8; PROOF_BYTES],
@@ -59,6 +61,12 @@ struct Joining {
     since: Instant,
 }
 
+impl Lent for Listener {
+    fn process(&self) -> u32 {
+        self.process
+    }
+}
+
 impl Listener {
     /// Listens at the device's address; the handle tells a peer how to connect.
     pub(crate) fn new(device: &'static Device) -> Result<(Self, Handle), PluginError> {
@@ -71,7 +79,8 @@ impl Listener {
         let address: SocketAddr = socket.local_addr().map_err(refuse)?;
         let secret = nonce().map_err(|error| PluginError::system("getrandom", error))?;
         let handle = Handle { address, secret, host: host_name() };
-        Ok((Self { device, socket, secret, state: Mutex::default() }, handle))
+        let process = std::process::id();
+        Ok((Self { process, device, socket, secret, state: Mutex::default() }, handle))
     }
 
     /// The next connection that stands, if one does.

@@ -16,6 +16,7 @@ use crate::plugin::connection::listener::Listener;
 use crate::plugin::device::{self, MAX_MESSAGE_BYTES, MAX_RECEIVES, Properties};
 use crate::plugin::error::PluginError;
 use crate::plugin::log;
+use crate::plugin::process::take_back;
 
 type Pointer = *mut c_void;
 type Pointers = *mut *mut c_void;
@@ -299,7 +300,7 @@ pub(super) unsafe extern "C" fn dereg_mr(_: Pointer, memory: Pointer) -> NcclRes
     guard("deregMr", || {
         if !memory.is_null() {
             // SAFETY: made by `register`, given back once. Requests that use the memory hold the registration itself.
-            drop(unsafe { Box::from_raw(memory.cast::<Memory>()) });
+            unsafe { take_back::<Memory>(memory) };
         }
         Ok(())
     })
@@ -511,7 +512,7 @@ pub(super) unsafe extern "C" fn close_comm(comm: Pointer) -> NcclResult {
             return Err(null("close", "the connection"));
         }
         // SAFETY: made by `connect` or `accept`, closed once; the core uses none of its requests any more.
-        drop(unsafe { Box::from_raw(comm.cast::<Comm>()) });
+        unsafe { take_back::<Comm>(comm) };
         Ok(())
     })
 }
@@ -522,7 +523,7 @@ pub(super) unsafe extern "C" fn close_listen(listener: Pointer) -> NcclResult {
             return Err(null("closeListen", "the listener"));
         }
         // SAFETY: made by `listen`, closed once.
-        drop(unsafe { Box::from_raw(listener.cast::<Listener>()) });
+        unsafe { take_back::<Listener>(listener) };
         Ok(())
     })
 }

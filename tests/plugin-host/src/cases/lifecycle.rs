@@ -1,11 +1,13 @@
 //! Beginnings and ends, threads and processes.
 
+use std::ffi::c_void;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Setting;
 use crate::Outcome;
 use crate::link::{Buffer, Link, complete};
-use crate::plugin::Plugin;
+use crate::plugin::{Opaque, Plugin, Version};
 
 /// Connections are closed with requests on their way, in either order; the next ones know nothing of it.
 pub(super) fn close_in_flight(setting: &Setting<'_>) -> Outcome {
@@ -125,7 +127,8 @@ pub(super) fn reload(setting: &Setting<'_>) -> Outcome {
     Ok(())
 }
 
-/// A fork of the process in the middle of everything disturbs nothing, and the child may use the plugin afresh.
+/// A fork of the process in the middle of everything disturbs nothing: the child makes a connection of its own, and what it
+/// closes of its parent's stays open for the parent.
 pub(super) fn fork(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
     let link = Link::new(plugin, setting.context, 0)?;
@@ -136,7 +139,7 @@ pub(super) fn fork(setting: &Setting<'_>) -> Outcome {
         crate::pattern::fill(source.bytes(), round);
         let part = target.part(200_000, 3);
         let receive = crate::until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?;
-        let child = fork_a_child()?;
+        let child = fork_a_child(setting, [link.send, link.receive])?;
         let (data, memory) = (source.bytes().as_ptr(), source.memory);
         let send = crate::until("a send", || Ok(plugin.send(link.send, data, 200_000, 3, memory)?))?;
         complete(plugin, &[send, receive])?;
@@ -157,10 +160,33 @@ impl Child {
 }
 
 /// A real fork: `pre_exec` runs in the child between fork and exec, with everything of the parent's still there.
-fn fork_a_child() -> Outcome<Child> {
+fn fork_a_child(setting: &Setting<'_>, parents: [Opaque; 2]) -> Outcome<Child> {
     use std::os::unix::process::CommandExt;
+    let (library, version) = (setting.library.to_owned(), setting.plugin.version());
+    let parents = parents.map(|comm| comm.0 as usize);
     let mut command = std::process::Command::new("true");
-    // SAFETY: the closure does nothing that is forbidden after a fork.
-    unsafe { command.pre_exec(|| Ok(())) };
+    // SAFETY: this process has one thread, so the child has everything that it had, locks and memory included.
+    unsafe {
+        command.pre_exec(move || {
+            in_the_child(&library, version, parents).map_err(|error| {
+                eprintln!("the child: {error}");
+                std::io::ErrorKind::Other.into()
+            })
+        })
+    };
     Ok(Child(command.spawn()?))
+}
+
+fn in_the_child(library: &Path, version: Version, [send, receive]: [usize; 2]) -> Outcome {
+    // The parent's copy is loaded already; this counts one more user of it.
+    let plugin = Plugin::load(library, version)?;
+    let context = plugin.init()?;
+    let link = Link::new(&plugin, context, 0)?;
+    link.exchange(100_000, 5)?;
+    plugin.close_send(Opaque(send as *mut c_void))?;
+    plugin.close_receive(Opaque(receive as *mut c_void))?;
+    link.exchange(10, 6)?;
+    link.close()?;
+    plugin.finalize(context)?;
+    Ok(())
 }
