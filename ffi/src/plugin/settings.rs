@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) stripe_bytes: usize,
     pub(crate) sockets: usize,
     pub(crate) queue_pairs: usize,
+    /// For a receiver's announcements; the messages' own unless told otherwise.
+    pub(crate) announcement_traffic_class: Option<u8>,
     pub(crate) gpu_direct: bool,
     pub(crate) stats_file: Option<String>,
     pub(crate) rdma_device: Option<String>,
@@ -74,9 +76,11 @@ impl Settings {
             peer_timeout: seconds(halo_env::HALO_PEER_TIMEOUT, 3.0, 1.0)?,
             eager_bytes: number(halo_env::HALO_PLUGIN_EAGER_BYTES, 16384, 0..=MAX_EAGER_BYTES as i64)?
                 as usize,
-            stripe_bytes: number(halo_env::HALO_PLUGIN_STRIPE_BYTES, 262_144, 4096..=1 << 40)? as usize,
-            sockets: number(halo_env::HALO_PLUGIN_SOCKETS, 1, 1..=MAX_LANES as i64)? as usize,
+            stripe_bytes: stripe_bytes()?,
+            sockets: number(halo_env::HALO_PLUGIN_SOCKETS, sockets_of_nccl()?, 1..=MAX_LANES as i64)?
+                as usize,
             queue_pairs: number(halo_env::NCCL_IB_QPS_PER_CONNECTION, 1, 1..=MAX_LANES as i64)? as usize,
+            announcement_traffic_class: u8::try_from(number(halo_env::NCCL_IB_FIFO_TC, -1, -1..=255)?).ok(),
             gpu_direct: number(halo_env::HALO_PLUGIN_GPU_DIRECT, 0, 0..=1)? == 1,
             stats_file: halo_env::HALO_PLUGIN_STATS_FILE.get(),
             rdma_device: halo_env::HALO_RDMA_DEVICE.get(),
@@ -96,6 +100,37 @@ impl Settings {
             socket_family: parsed(halo_env::NCCL_SOCKET_FAMILY)?,
         })
     }
+}
+
+/// From which size on a message is split. NCCL knows all or nothing.
+fn stripe_bytes() -> Result<usize, PluginError> {
+    let own = number(halo_env::HALO_PLUGIN_STRIPE_BYTES, 262_144, 4096..=1 << 40)? as usize;
+    Ok(match number(halo_env::NCCL_IB_SPLIT_DATA_ON_QPS, -1, -1..=1)? {
+        0 => usize::MAX,
+        1 => 1,
+        _ => own,
+    })
+}
+
+/// NCCL's threads times their sockets, as far as a connection can have them here; -2 is NCCL's own choice there.
+fn sockets_of_nccl() -> Result<i64, PluginError> {
+    let factor = |variable| number(variable, -2, -2..=64).map(|given| if given < 1 { 1 } else { given });
+    let product = factor(halo_env::NCCL_SOCKET_NTHREADS)? * factor(halo_env::NCCL_NSOCKS_PERTHREAD)?;
+    Ok(product.min(MAX_LANES as i64))
+}
+
+/// A word about variables of NCCL's own network transports that are set and mean nothing here.
+pub(crate) fn without_effect(names: impl Iterator<Item = String>) -> Option<String> {
+    let meant_for_transports = |name: &String| {
+        name.starts_with("NCCL_IB_")
+            || ["NCCL_SOCKET_INLINE", "NCCL_SOCKET_MIN_TASKSIZE", "NCCL_GDR_FLUSH_DISABLE"]
+                .contains(&name.as_str())
+    };
+    let known = |name: &String| halo_env::ALL.iter().any(|variable| variable.name == name);
+    let mut idle: Vec<String> = names.filter(|name| meant_for_transports(name) && !known(name)).collect();
+    idle.sort();
+    let are = if idle.len() == 1 { "is set and has" } else { "are set and have" };
+    (!idle.is_empty()).then(|| format!("{} {are} no effect with halo", idle.join(", ")))
 }
 
 fn refuse(variable: Variable, meaning: &str) -> PluginError {
@@ -121,4 +156,21 @@ fn seconds(variable: Variable, default: f64, least: f64) -> Result<Duration, Plu
     let given = parsed(variable)?.unwrap_or(default);
     let allowed = (least..=1e6).contains(&given);
     allowed.then(|| Duration::from_secs_f64(given)).ok_or_else(|| refuse(variable, variable.meaning))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_without_effect_are_named_and_others_are_not() {
+        let told = |names: &[&str]| without_effect(names.iter().map(|name| (*name).to_owned()));
+        assert_eq!(told(&["NCCL_IB_TC", "NCCL_DEBUG", "NCCL_SOCKET_RETRY_CNT", "PATH"]), None);
+        assert_eq!(
+            told(&["NCCL_IB_PKEY", "NCCL_IB_HCA"]).unwrap(),
+            "NCCL_IB_PKEY is set and has no effect with halo"
+        );
+        let both = told(&["NCCL_SOCKET_INLINE", "NCCL_IB_MERGE_NICS"]).unwrap();
+        assert_eq!(both, "NCCL_IB_MERGE_NICS, NCCL_SOCKET_INLINE are set and have no effect with halo");
+    }
 }

@@ -94,6 +94,29 @@ fn settings_that_make_no_sense_are_named_with_what_they_take() {
 }
 
 #[test]
+fn variables_of_nccl_are_honoured_or_named() {
+    let case = |environment: &[(&str, &str)]| {
+        let output = common::host("v12")
+            .envs(environment.iter().copied())
+            .args(["case", "listener-again"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", printed(&output));
+        printed(&output)
+    };
+    let text = case(&[("NCCL_IB_PKEY", "1"), ("NCCL_IB_MERGE_NICS", "0"), ("NCCL_IB_TC", "106")]);
+    let told: Vec<_> = text.lines().filter(|line| line.contains("no effect")).collect();
+    assert_eq!(
+        told,
+        ["WARN NET/halo: NCCL_IB_MERGE_NICS, NCCL_IB_PKEY are set and have no effect with halo"]
+    );
+    let text = case(&[("NCCL_SOCKET_NTHREADS", "2"), ("NCCL_NSOCKS_PERTHREAD", "3")]);
+    assert!(text.contains("over 6 lane(s)") && !text.contains("no effect"), "{text}");
+    let text = case(&[("NCCL_NSOCKS_PERTHREAD", "4"), ("HALO_PLUGIN_SOCKETS", "2")]);
+    assert!(text.contains("over 2 lane(s)"), "{text}");
+}
+
+#[test]
 fn the_tuner_can_be_off_and_names_a_table_that_it_cannot_use() {
     let with = |file: &str| {
         common::host("v12").env("HALO_TUNER_FILE", file).args(["case", "tuner"]).output().unwrap()

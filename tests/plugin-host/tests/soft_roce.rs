@@ -41,6 +41,7 @@ fn every_case_through_version_12_and_some_through_each_other_version() {
          try {program} --library {library} --interface $version case $case; done; done\n\
          export NCCL_IB_QPS_PER_CONNECTION=4 HALO_PLUGIN_STRIPE_BYTES=4096\n\
          for case in depth groups overtaking close-in-flight; do try {newest} case $case; done\n\
+         for split in 0 1; do export NCCL_IB_SPLIT_DATA_ON_QPS=$split; try {newest} case depth; done\n\
          export HALO_PLUGIN_GPU_DIRECT=1\n\
          for case in properties flush depth nothing; do try {newest} case $case; done; exit 0",
         newest = host("v12"),
@@ -51,7 +52,7 @@ fn every_case_through_version_12_and_some_through_each_other_version() {
     assert!(outcome.succeeded(), "{outcome:#?}");
     let printed = text(&outcome, 0);
     assert!(!printed.contains("BAD"), "{printed}");
-    assert_eq!(printed.matches("good").count(), 23 + 8 + 4 + 4, "{printed}");
+    assert_eq!(printed.matches("good").count(), 24 + 8 + 4 + 2 + 4, "{printed}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The list of devices, made once: numbers must not change while a core uses them.
+//! The list of devices, made once in a process: numbers must not change while a core uses them.
 
 use std::ffi::CString;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use halo_verbs::{Context, LinkLayer, MemoryRegion, PortState, TransportKind};
 
@@ -10,19 +10,21 @@ use super::selection::NameList;
 use super::{Device, Kind, PluginError, Properties, RdmaPort, TcpInterface, port, sysfs};
 use crate::plugin::abi;
 use crate::plugin::log;
-use crate::plugin::settings::{Settings, Transport};
+use crate::plugin::process;
+use crate::plugin::settings::{Settings, Transport, without_effect};
 use crate::plugin::statistics::Statistics;
-
-/// Leaked once: requests and connections refer to devices for as long as the process lives.
-static DEVICES: Mutex<Option<&'static [Device]>> = Mutex::new(None);
 
 /// Finds the devices, unless they are known; a failure is tried again by the next communicator.
 pub(crate) fn initialise() -> Result<&'static [Device], PluginError> {
-    let mut devices = DEVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut devices = process::current().devices.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(devices) = *devices {
         return Ok(devices);
     }
-    let found: &'static [Device] = Vec::leak(find(&Settings::from_env()?)?);
+    let settings = Settings::from_env()?;
+    if let Some(words) = without_effect(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        log::warn(&words);
+    }
+    let found: &'static [Device] = Vec::leak(find(&settings)?);
     for device in found {
         let address =
             device.address().map_or_else(|error| error.to_string(), |address| address.ip().to_string());

@@ -117,7 +117,10 @@ impl Pending {
         });
         let pairs = pairs.collect::<Result<_, PluginError>>()?;
         let mut options = device.settings.path;
-        options.traffic_class = traffic_class.unwrap_or(options.traffic_class);
+        let announcements = device.settings.announcement_traffic_class;
+        // A receiver sends announcements and nothing else.
+        let told = if role == Role::Receiver { announcements } else { traffic_class };
+        options.traffic_class = told.unwrap_or(options.traffic_class);
         Ok(Self { device, port, completions, pairs, arena, region, options, terms: *terms })
     }
 
