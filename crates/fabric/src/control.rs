@@ -270,7 +270,7 @@ impl Watch {
         let mut lost = None;
         for peer in self.peers.iter_mut().filter(|peer| !peer.ended) {
             let ended = peer.read();
-            while let Some(notice) = peer.next_notice() {
+            while let Some(notice) = next_notice(&mut peer.input) {
                 peer.heard = Instant::now();
                 match notice {
                     Notice::Heartbeat => {}
@@ -324,14 +324,21 @@ impl Watched {
             }
         }
     }
+}
 
-    fn next_notice(&mut self) -> Option<Notice> {
-        // A frame that cannot be read ends the conversation; silence then says the rest.
-        take_frame(&mut self.input).unwrap_or_else(|_| {
-            self.input.clear();
-            None
-        })
-    }
+/// The next thing that a peer says of itself, if it is here whole.
+fn next_notice(input: &mut Vec<u8>) -> Option<Notice> {
+    // A frame that cannot be read ends the conversation; silence then says the rest.
+    take_frame(input).unwrap_or_else(|_| {
+        input.clear();
+        None
+    })
+}
+
+/// What a fuzzer tries: how many notices a peer's words are.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn notices(input: &mut Vec<u8>) -> usize {
+    std::iter::from_fn(|| next_notice(input)).count()
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ mod doorbell;
 mod error;
 mod fabric;
 mod flag;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod key;
 mod layout;

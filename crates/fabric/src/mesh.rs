@@ -69,7 +69,7 @@ impl Peer {
 
 /// Only this rank's thread counts, so a plain store loses nothing and locks no bus.
 fn add(counter: &AtomicU64, more: u64) {
-    counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
 
 /// All links of one rank.
@@ -223,6 +223,34 @@ impl Mesh {
     }
 }
 
+/// Where the payload of a message that has arrived lies, or why it cannot be one.
+#[inline]
+fn payload<'a>(
+    arena: &'a Arena,
+    slot: usize,
+    slot_bytes: usize,
+    header: &Header,
+) -> Result<&'a [u8], LinkFailure> {
+    let length = header.length as usize;
+    if length <= SHORT_BYTES {
+        return Ok(arena.read(slot + slot_bytes + SHORT_IN_TRAILER, length));
+    }
+    if length > slot_bytes {
+        return Err(format!("{length} bytes do not fit a slot of {slot_bytes} bytes"));
+    }
+    Ok(arena.read(slot, length))
+}
+
+/// What a fuzzer tries: a trailer with whatever a peer has written, read as the next message.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_trailer(trailer: &[u8; crate::layout::LINE]) -> Option<Result<usize, LinkFailure>> {
+    const SLOT_BYTES: usize = 128;
+    let arena = Arena::allocate(SLOT_BYTES + trailer.len()).expect("a page of memory");
+    arena.write(SLOT_BYTES, trailer);
+    let header = arrived(&arena, SLOT_BYTES, 1)?;
+    Some(payload(&arena, 0, SLOT_BYTES, &header).map(<[u8]>::len))
+}
+
 /// The header of message `number`, if its trailer holds it, whole.
 #[inline]
 fn arrived(arena: &Arena, trailer: usize, number: u64) -> Option<Header> {
@@ -281,18 +309,10 @@ impl Fabric for Mesh {
         let trailer = slot + self.layout.slot_bytes;
         let Some(header) = arrived(&self.arena, trailer, number) else { return Ok(None) };
         let tag = Tag { operation: header.operation, size: header.size };
-        let length = header.length as usize;
-        if length <= SHORT_BYTES {
-            return Ok(Some(Message { tag, payload: self.arena.read(trailer + SHORT_IN_TRAILER, length) }));
+        match payload(&self.arena, slot, self.layout.slot_bytes, &header) {
+            Ok(payload) => Ok(Some(Message { tag, payload })),
+            Err(cause) => Err(FabricError::MalformedMessage { peer, host: from.info.host.clone(), cause }),
         }
-        if length > self.layout.slot_bytes {
-            return Err(FabricError::MalformedMessage {
-                peer,
-                host: from.info.host.clone(),
-                cause: format!("{length} bytes do not fit a slot of {} bytes", self.layout.slot_bytes),
-            });
-        }
-        Ok(Some(Message { tag, payload: self.arena.read(slot, length) }))
     }
 
     #[inline]

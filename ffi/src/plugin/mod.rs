@@ -11,8 +11,12 @@ mod connection;
 mod device;
 pub mod error;
 pub mod export;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod log;
+mod process;
 mod protocol;
 mod rdma;
 mod settings;

@@ -25,7 +25,7 @@ use crate::wire::{Connection, Purpose};
 
 /// What a rank tells one peer so that it can write here.
 #[derive(Debug, Serialize, Deserialize)]
-enum Offer {
+pub(super) enum Offer {
     Shm(ShmOffer),
     Rdma(RdmaOffer),
     Tcp,
@@ -33,7 +33,7 @@ enum Offer {
 
 /// Said on every control connection when all links of a rank stand.
 #[derive(Debug, Serialize, Deserialize)]
-struct Ready;
+pub(super) struct Ready;
 
 /// A peer while its link is being made.
 struct Joining {

@@ -2,6 +2,8 @@
 //! control connection and a link to every peer. All ranks see the same greetings and decide the same from them, so
 //! nobody needs to be asked.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod hello;
 mod links;
 mod reception;

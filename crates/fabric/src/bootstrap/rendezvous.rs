@@ -16,13 +16,13 @@ use crate::key::Key;
 use crate::wire::{Connection, Purpose};
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Request {
+pub(super) enum Request {
     Set { key: String, value: Vec<u8> },
     Get { key: String, wait_ms: u64 },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Answer {
+pub(super) enum Answer {
     Done,
     Taken(Vec<u8>),
     Value(Vec<u8>),
@@ -167,6 +167,13 @@ fn serve(stream: TcpStream, shared: &Shared, key: &Key, timeout: Duration) {
             return;
         }
     }
+}
+
+/// What a fuzzer tries: a store that is about to end, so that nobody waits, answers.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn answer_at_the_end(request: Request) -> Answer {
+    let shared = Shared { stop: AtomicBool::new(true), ..Shared::default() };
+    answer(&shared, request)
 }
 
 fn answer(shared: &Shared, request: Request) -> Answer {

@@ -2,6 +2,8 @@
 //! polling for the flag, moves the bytes into its arena and raises the flag itself, so that everything above sees
 //! the same memory as with the other transports. A frame with number 0 carries credit alone.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod receiver;
 mod sender;
 

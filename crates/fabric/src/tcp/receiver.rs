@@ -1,7 +1,6 @@
 //! The receiving half of a TCP link: bytes from the socket into slots, then the flag.
 
 use std::io::{self, IoSliceMut, Read};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::arena::Arena;
@@ -61,7 +60,7 @@ impl Receiver {
     /// been given back, so that their slots are free.
     pub(super) fn receive(
         &mut self,
-        stream: &TcpStream,
+        mut stream: impl Read,
         arena: &Arena,
         consumed: u64,
     ) -> Result<(), LinkFailure> {
@@ -70,7 +69,7 @@ impl Receiver {
             return if unexplained { Err("the peer closed the data connection".to_owned()) } else { Ok(()) };
         }
         loop {
-            match self.read(stream, arena, consumed) {
+            match self.read(&mut stream, arena, consumed) {
                 Ok((0, _)) => {
                     self.closed = Some(Instant::now());
                     return Ok(());
@@ -89,7 +88,7 @@ impl Receiver {
     }
 
     /// One read; how many bytes came, and for how many there was room.
-    fn read(&mut self, mut stream: &TcpStream, arena: &Arena, consumed: u64) -> io::Result<(usize, usize)> {
+    fn read(&mut self, stream: &mut impl Read, arena: &Arena, consumed: u64) -> io::Result<(usize, usize)> {
         debug_assert!(self.partial.is_none() || self.start == self.end, "delivered before reading");
         let slot = self.layout.slot(self.rank, self.peer, self.received + 1);
         if let Some(partial) = &mut self.partial {
@@ -114,7 +113,7 @@ impl Receiver {
     /// it belongs unless the message turns out to be short.
     fn read_ahead(
         &mut self,
-        mut stream: &TcpStream,
+        stream: &mut impl Read,
         arena: &Arena,
         slot: usize,
     ) -> io::Result<(usize, usize)> {

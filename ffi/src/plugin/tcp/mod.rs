@@ -2,6 +2,8 @@
 //! receive it belongs to; a large one is split over the data sockets. Announcements travel the other way on the
 //! control socket.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod header;
 mod lane;
 mod receiver;
