@@ -14,7 +14,7 @@ export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
 .PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
-        bench-peers build packages python setup setup-test header bindings clean
+        bench-peers bench-plugin fuzz build packages python setup setup-test header bindings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -71,8 +71,15 @@ bench: build ## the reduction and one post under criterion; collectives on this 
 
 bench-peers: setup-test ## halo beside OpenMPI, MPICH, Gloo and perftest, with every target (ARGS: see benches/README.md)
 	@PYTHON=$(PYTHON) benches/peers/install
-	$(CARGO) build --release -p halo-benches
+	$(CARGO) build --release -p halo-benches -p halo-plugin-host -p halo-ffi
 	target/release/bench-peers $(ARGS)
+
+bench-plugin: setup-test ## the net plugin beside iperf3 and perftest, with its targets (ARGS: --rounds N)
+	$(CARGO) build --release -p halo-benches -p halo-plugin-host -p halo-ffi
+	target/release/bench-peers plugin $(ARGS)
+
+fuzz: ## everything that arrives from a peer, SECONDS (60) for each target; installs a nightly compiler and cargo-fuzz
+	scripts/fuzz $(or $(SECONDS),60)
 
 build: ## the programs, libhalo.so and the net plugin, optimised
 	$(CARGO) build --release -p halo-perf -p halo-cluster -p halo-ffi

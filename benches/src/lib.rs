@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod line;
 pub mod peers;
 pub mod plot;
+pub mod plugin;
 pub mod results;
 pub mod rig;
 pub mod rounds;

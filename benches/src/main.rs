@@ -11,7 +11,7 @@ use halo_benches::peers::{Peer, Place, local, root};
 use halo_benches::results::{Quantile, Results};
 use halo_benches::setup::{self, Setup};
 use halo_benches::targets::Verdict;
-use halo_benches::{plot, rig, rounds, table};
+use halo_benches::{plot, plugin, rig, rounds, table};
 use miette::Diagnostic;
 
 /// Measures halo beside its peers, in rounds, and prints every ratio beside its target. It asserts nothing.
@@ -47,6 +47,8 @@ enum Part {
     TwoMachines,
     /// The reduction, and how long 16 ranks take to be ready
     Machine,
+    /// The net plugin's messages: over TCP on loopback, and over Soft-RoCE between two virtual machines
+    Plugin,
 }
 
 fn main() -> ExitCode {
@@ -86,6 +88,17 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             show(&results, place, rig::peers(place), Quantile::P10, &out)?;
         }
     }
+    if asked(Part::Plugin) {
+        let place = Place::PluginTcp;
+        plugin::run(rounds, &arguments.without, &mut results, |round, peer| {
+            eprintln!("{place}: round {} of {rounds}: {peer}", round + 1);
+        })?;
+        show(&results, place, local(place), Quantile::P50, &out)?;
+        let place = Place::PluginRdma;
+        eprintln!("{place}: {rounds} rounds in one boot");
+        rig::run(place, rounds, &arguments.without, &mut results)?;
+        show(&results, place, rig::peers(place), Quantile::P10, &out)?;
+    }
     let mut verdicts = table::verdicts(&results);
     let machine = if asked(Part::Machine) {
         eprintln!("the reduction, and 16 ranks getting ready");
@@ -112,7 +125,11 @@ fn show(
         Quantile::P10 => "10th percentile of the operations",
         Quantile::P50 => "median of the operations",
     };
-    println!("Time of a two-rank sum in us: {which}, median of the rounds; ratios within rounds");
+    let what = match place {
+        Place::PluginTcp | Place::PluginRdma => "one message",
+        _ => "a two-rank sum",
+    };
+    println!("Time of {what} in us: {which}, median of the rounds; ratios within rounds");
     println!("{}\n", table::times(results, place, peers, quantile));
     let name = place.name().replace([' ', ','], "-").replace("--", "-").to_lowercase();
     plot::draw(results, place, peers, quantile, &out.join(format!("{name}.svg")))

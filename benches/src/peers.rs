@@ -19,6 +19,10 @@ pub enum Place {
     OneMachine,
     /// Two virtual machines, over Soft-RoCE and the cable between them.
     TwoMachines,
+    /// The net plugin's messages, over TCP on this machine's loopback.
+    PluginTcp,
+    /// The net plugin's messages, over Soft-RoCE between two virtual machines.
+    PluginRdma,
 }
 
 impl Place {
@@ -29,6 +33,8 @@ impl Place {
             Self::Tcp => "tcp loopback",
             Self::OneMachine => "Soft-RoCE, one VM",
             Self::TwoMachines => "Soft-RoCE, two VMs",
+            Self::PluginTcp => "plugin, tcp loopback",
+            Self::PluginRdma => "plugin, Soft-RoCE, two VMs",
         }
     }
 }
@@ -60,6 +66,12 @@ pub enum Peer {
     /// `ib_write_bw -b` of perftest, per direction.
     #[value(name = "ib-write-bw")]
     IbWriteBw,
+    /// `ib_write_bw` of perftest, one way.
+    #[value(name = "ib-write-bw-one-way")]
+    IbWriteBwOneWay,
+    /// One stream of iperf3.
+    #[value(name = "iperf3")]
+    Iperf3,
 }
 
 impl Peer {
@@ -73,6 +85,8 @@ impl Peer {
             Self::Floor => "floor",
             Self::IbWriteLat => "ib_write_lat",
             Self::IbWriteBw => "ib_write_bw -b",
+            Self::IbWriteBwOneWay => "ib_write_bw",
+            Self::Iperf3 => "iperf3",
         }
     }
 }
@@ -87,6 +101,7 @@ impl fmt::Display for Peer {
 pub fn local(place: Place) -> &'static [Peer] {
     match place {
         Place::Tcp => &[Peer::Halo, Peer::OpenMpi, Peer::Mpich, Peer::Gloo, Peer::Floor],
+        Place::PluginTcp => &[Peer::Halo, Peer::Iperf3],
         // Gloo has no shared memory.
         _ => &[Peer::Halo, Peer::OpenMpi, Peer::Mpich, Peer::Floor],
     }
@@ -143,7 +158,7 @@ pub fn processes(peer: Peer, place: Place) -> Result<Vec<Invocation>, Error> {
             };
             vec![rank("0"), rank("1")]
         }
-        Peer::Floor | Peer::IbWriteLat | Peer::IbWriteBw => Vec::new(),
+        Peer::Floor | Peer::IbWriteLat | Peer::IbWriteBw | Peer::IbWriteBwOneWay | Peer::Iperf3 => Vec::new(),
     })
 }
 
@@ -164,13 +179,18 @@ pub fn halo(transport: &str, world: usize) -> Result<Vec<Invocation>, Error> {
 
 /// halo's driver, built beside this program.
 pub fn halo_rank() -> PathBuf {
-    let program = std::env::current_exe().unwrap_or_default();
-    let beside = program.with_file_name("halo-rank");
-    // A test's own executable lies one folder deeper than the programs.
-    if beside.exists() { beside } else { program.with_file_name("../halo-rank") }
+    built("halo-rank")
 }
 
-fn free_port() -> Result<u16, Error> {
+/// What was built beside this program.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    let beside = program.with_file_name(name);
+    // A test's own executable lies one folder deeper than the programs.
+    if beside.exists() { beside } else { program.with_file_name("..").join(name) }
+}
+
+pub(crate) fn free_port() -> Result<u16, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     Ok(listener.map_err(Error::system("looking for a free port"))?.port())
 }

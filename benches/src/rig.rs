@@ -11,7 +11,7 @@ use halo_soft_roce::{Kernel, Outcome, Rig};
 
 use crate::error::Error;
 use crate::line::Line;
-use crate::peers::{Peer, Place, halo_rank, root};
+use crate::peers::{Peer, Place, built, halo_rank, root};
 use crate::results::Results;
 
 /// What booting and one round may take, on a machine that has other work to do.
@@ -21,6 +21,7 @@ const ROUND: Duration = Duration::from_secs(240);
 pub fn peers(place: Place) -> &'static [Peer] {
     match place {
         Place::OneMachine => &[Peer::Halo, Peer::IbWriteLat],
+        Place::PluginRdma => &[Peer::Halo, Peer::IbWriteLat, Peer::IbWriteBwOneWay],
         _ => &[Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::IbWriteBw],
     }
 }
@@ -43,11 +44,14 @@ pub fn run(place: Place, rounds: usize, without: &[Peer], results: &mut Results)
         .env("HALO_RANK", halo_rank().display().to_string())
         .env("OPENMPI", cache.join("peers/openmpi").display().to_string())
         .env("SSH", ssh.path().display().to_string())
+        .env("PLUGIN_HOST", built("plugin-host").display().to_string())
+        .env("PLUGIN", built("libhalo.so").display().to_string())
         .env("PEERS", names.join(" "))
         .env("ROUNDS", rounds.to_string());
     let script = |name: &str| format!("bash {}", root().join("benches/peers/guest").join(name).display());
     let outcome = match place {
         Place::OneMachine => rig.vcpus(2).run(&[script("one-machine.sh")])?,
+        Place::PluginRdma => rig.run(&[script("plugin.sh"), script("plugin.sh")])?,
         _ => rig.run(&[script("two-machines.sh"), script("two-machines.sh")])?,
     };
     take(place, rounds, &peers, &outcome, results)
@@ -89,6 +93,8 @@ fn tag(peer: Peer) -> &'static str {
         Peer::Floor => "floor",
         Peer::IbWriteLat => "ib_write_lat",
         Peer::IbWriteBw => "ib_write_bw",
+        Peer::IbWriteBwOneWay => "ib_write_bw_one_way",
+        Peer::Iperf3 => "iperf3",
     }
 }
 
@@ -134,12 +140,12 @@ fn take(
     Ok(())
 }
 
-/// `PEER {json}` or `PEER BYTES SAMPLE...`.
-fn measurement(words: &str) -> Option<(Peer, Line)> {
+/// `PEER {json}` or `PEER BYTES SAMPLE...`; the plugin's own host calls itself by its name.
+pub(crate) fn measurement(words: &str) -> Option<(Peer, Line)> {
     let (name, rest) = words.split_once(' ')?;
-    let peer = [Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::IbWriteBw]
+    let peer = [Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::IbWriteBw, Peer::IbWriteBwOneWay]
         .into_iter()
-        .find(|peer| tag(*peer) == name)?;
+        .find(|peer| tag(*peer) == name || name == "plugin" && *peer == Peer::Halo)?;
     if rest.starts_with('{') {
         return Some((peer, serde_json::from_str(rest).ok()?));
     }

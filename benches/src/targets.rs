@@ -40,11 +40,11 @@ const fn target(
     Target { place, bytes, quantile, against, bound }
 }
 
-/// Every target of a two-rank sum.
+/// Every target of a two-rank sum, and of the plugin's messages.
 pub const TARGETS: &[Target] = {
     use Bound::{BandwidthAtLeast, TimeAtMost};
-    use Peer::{Gloo, IbWriteBw, IbWriteLat, OpenMpi};
-    use Place::{OneMachine, Shm, Tcp, TwoMachines};
+    use Peer::{Gloo, IbWriteBw, IbWriteBwOneWay, IbWriteLat, Iperf3, OpenMpi};
+    use Place::{OneMachine, PluginRdma, PluginTcp, Shm, Tcp, TwoMachines};
     use Quantile::{P10, P50};
     &[
         target(Shm, 8, P50, &[OpenMpi], TimeAtMost(1.0)),
@@ -62,6 +62,9 @@ pub const TARGETS: &[Target] = {
         // ib_write_bw tells an average, which the median is nearer to.
         target(TwoMachines, 4 * MIB, P50, &[IbWriteBw], BandwidthAtLeast(0.85)),
         target(TwoMachines, 8 * KIB, P10, &[OpenMpi], TimeAtMost(0.6)),
+        target(PluginTcp, 64 * MIB, P50, &[Iperf3], BandwidthAtLeast(1.0)),
+        target(PluginRdma, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.2)),
+        target(PluginRdma, 4 * MIB, P50, &[IbWriteBwOneWay], BandwidthAtLeast(0.9)),
     ]
 };
 

@@ -1,12 +1,74 @@
 //! Latency and bandwidth between two processes. It prints; it asserts nothing.
 
 use std::collections::VecDeque;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use crate::link::{Buffer, Link};
 use crate::peer::Peer;
 use crate::plugin::Plugin;
 use crate::{Outcome, until};
+
+/// One thing to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// `latency:BYTES:COUNT`: a ping-pong.
+    Latency {
+        /// Of each message.
+        bytes: usize,
+        /// Round trips.
+        count: usize,
+    },
+    /// `stream:BYTES:COUNT:DEPTH`: one way.
+    Stream {
+        /// Of each message.
+        bytes: usize,
+        /// Messages.
+        count: usize,
+        /// Of them under way at one time.
+        depth: usize,
+    },
+}
+
+impl FromStr for Work {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut words = text.split(':');
+        let kind = words.next();
+        let numbers: Option<Vec<usize>> =
+            words.map(|word| word.parse().ok().filter(|number| *number > 0)).collect();
+        match (kind, numbers.as_deref()) {
+            (Some("latency"), Some(&[bytes, count])) => Ok(Self::Latency { bytes, count }),
+            (Some("stream"), Some(&[bytes, count, depth])) => Ok(Self::Stream { bytes, count, depth }),
+            _ => Err(format!("`{text}` is neither latency:BYTES:COUNT nor stream:BYTES:COUNT:DEPTH")),
+        }
+    }
+}
+
+/// Measures what is asked for. Rank 0 prints a line for each: `@ plugin BYTES` and microseconds, halves of the round trips
+/// or the average of a stream's messages.
+///
+/// # Errors
+/// The plugin's answer.
+pub fn measure(peer: &mut Peer<'_>, work: &[Work]) -> Outcome {
+    let link = peer.connect()?;
+    for work in work {
+        peer.agree()?;
+        let (bytes, times) = match *work {
+            Work::Latency { bytes, count } => (bytes, ping_pong(peer, &link, bytes, count)?),
+            Work::Stream { bytes, count, depth } => {
+                (bytes, vec![stream(peer, &link, bytes, count, depth)? / count as u32])
+            }
+        };
+        if peer.rank == 0 {
+            let times: Vec<_> = times.iter().map(|time| format!("{:.2}", time.as_secs_f64() * 1e6)).collect();
+            println!("@ plugin {bytes} {}", times.join(" "));
+        }
+    }
+    peer.agree()?;
+    link.close()
+}
 
 /// Ping-pong of small messages, then one-way streams of larger ones.
 ///

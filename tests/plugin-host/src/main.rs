@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use halo_plugin_host::bench::Work;
 use halo_plugin_host::peer::{self, Scenario};
 use halo_plugin_host::plugin::Version;
 use halo_plugin_host::{Outcome, cases};
@@ -41,6 +42,8 @@ enum Command {
         /// Where rank 0 listens for rank 1
         #[arg(long)]
         rendezvous: String,
+        /// For `bench`: `latency:BYTES:COUNT` or `stream:BYTES:COUNT:DEPTH` [default: a table of both]
+        work: Vec<Work>,
     },
 }
 
@@ -65,8 +68,8 @@ fn run(arguments: &Arguments) -> Outcome {
             Ok(())
         }
         Command::Case { name } => cases::run(name, library, version),
-        Command::Peer { scenario, rank, rendezvous } => {
-            peer::run(library, version, *scenario, *rank, rendezvous)
+        Command::Peer { scenario, rank, rendezvous, work } => {
+            peer::run(library, version, *scenario, *rank, rendezvous, work)
         }
     }
 }

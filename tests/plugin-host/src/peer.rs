@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::bench::Work;
 use crate::link::{Buffer, Link};
 use crate::pattern::Sequence;
 use crate::plugin::{Opaque, Plugin, Version, warnings};
@@ -116,7 +117,14 @@ impl<'a> Peer<'a> {
 ///
 /// # Errors
 /// What went wrong.
-pub fn run(library: &Path, version: Version, scenario: Scenario, rank: usize, rendezvous: &str) -> Outcome {
+pub fn run(
+    library: &Path,
+    version: Version,
+    scenario: Scenario,
+    rank: usize,
+    rendezvous: &str,
+    work: &[Work],
+) -> Outcome {
     let plugin = Plugin::load(library, version)?;
     let context = plugin.init()?;
     let mut peer = Peer::meet(&plugin, context, rank, rendezvous)?;
@@ -127,7 +135,8 @@ pub fn run(library: &Path, version: Version, scenario: Scenario, rank: usize, re
         Scenario::Address => address(&mut peer)?,
         Scenario::Deaf | Scenario::Silent => deaf(&mut peer, scenario)?,
         Scenario::Refused => refuse(&mut peer)?,
-        Scenario::Bench => bench::run(&mut peer)?,
+        Scenario::Bench if work.is_empty() => bench::run(&mut peer)?,
+        Scenario::Bench => bench::measure(&mut peer, work)?,
     }
     plugin.finalize(context)?;
     Ok(())
