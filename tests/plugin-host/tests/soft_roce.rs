@@ -86,6 +86,25 @@ fn a_killed_process_is_noticed_by_the_other_machine() {
 }
 
 #[test]
+fn a_process_that_ends_amid_a_large_message_is_lost_and_said_to_have_ended() {
+    // Its memory goes before its queue pairs: the NIC may answer with a remote access error, which is not the cause.
+    let command = format!(
+        "{} stream:67108864:1000:2 >/tmp/out 2>&1 & \
+         until grep -q 'is through' /tmp/out; do :; done; [ $RANK = 0 ] || kill -9 $!; wait $!; status=$?; \
+         grep -v 'INFO' /tmp/out; [ $RANK = 1 ] || exit $status",
+        peer("bench")
+    );
+    let outcome = rig().run(&[&command; 2]).unwrap();
+    let survivor = text(&outcome, 0);
+    assert_eq!(outcome.vms[0].status, Some(1), "{outcome:#?}");
+    let told = survivor.lines().find(|line| line.contains("HALO-E0812: vm1 (process")).unwrap_or_default();
+    assert!(
+        told.contains("it closed the connection") || told.contains("its process has ended"),
+        "{survivor}"
+    );
+}
+
+#[test]
 fn a_cable_that_is_cut_is_noticed_on_both_sides_whatever_the_transport() {
     for transport in ["rdma", "tcp"] {
         let cut = peer_and("cut", "cut now", "[ $RANK = 0 ] || ip link set eth0 down");

@@ -19,6 +19,7 @@ pub(crate) use sender::Sender;
 pub(crate) use setup::{Connected, Pending, RdmaOffer, Role};
 
 use super::comm::Failure;
+use super::comm::control::Control;
 use super::device::RdmaPort;
 
 /// What a failed work request means: the peer's silence, unless this side's own port is down.
@@ -26,4 +27,14 @@ fn failure(port: &RdmaPort, error: &halo_verbs::Error) -> Failure {
     let state = port.state();
     let cause = format!("{error}; {state}");
     if state.ends_with("is active") { Failure::Lost(cause) } else { Failure::Device(cause) }
+}
+
+/// The same for a completion. A process that ends takes its memory away before its queue pairs, so that its NIC answers
+/// with a remote access error: where the control connection knows of the end, that is the cause.
+fn failed(control: &mut Control, port: &RdmaPort, error: &halo_verbs::Error) -> Failure {
+    control.exchange();
+    match (failure(port, error), control.ended()) {
+        (Failure::Lost(cause), Some(end)) => Failure::Lost(format!("{end} ({cause})")),
+        (failure, _) => failure,
+    }
 }

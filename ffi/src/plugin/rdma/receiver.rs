@@ -7,7 +7,7 @@ use halo_verbs::WorkRequest;
 use super::flush::Flush;
 use super::inbox::Inbox;
 use super::lane::{Kind, Name};
-use super::{Connected, failure, layout};
+use super::{Connected, failed, failure, layout};
 use crate::plugin::comm::control::Control;
 use crate::plugin::comm::memory::Memory;
 use crate::plugin::comm::{Arrival, Failure, Incoming};
@@ -134,7 +134,7 @@ impl Receiver {
     }
 
     fn reap(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
-        let Self { connected, flush, .. } = self;
+        let Self { control, connected, flush, .. } = self;
         let (mut broken, lanes) = (None, &mut connected.lanes);
         let taken = connected.completions.poll::<COMPLETIONS>(|completion| {
             let Name { kind, lane, request, place } = Name::decode(completion.id);
@@ -151,6 +151,8 @@ impl Receiver {
         });
         let port = connected.port;
         taken.map_err(|error| failure(port, &error))?;
-        broken.map_or(Ok(()), |completion| Err(failure(port, &connected.completions.explain(&completion))))
+        broken.map_or(Ok(()), |completion| {
+            Err(failed(control, port, &connected.completions.explain(&completion)))
+        })
     }
 }

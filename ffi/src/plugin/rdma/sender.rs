@@ -7,7 +7,7 @@ use halo_verbs::{MemoryRegion, Remote, WorkRequest};
 use super::lane::{Kind, Name};
 use super::layout::{self, EagerRecord, RECORD_BYTES, Slot, done_word};
 use super::ring::Ring;
-use super::{Connected, failure};
+use super::{Connected, failed, failure};
 use crate::plugin::comm::control::Control;
 use crate::plugin::comm::memory::Memory;
 use crate::plugin::comm::{Failure, Outgoing};
@@ -156,7 +156,7 @@ impl Sender {
 
     fn reap(&mut self, finished: &mut impl FnMut(usize, u64)) -> Result<usize, Failure> {
         let mut broken = None;
-        let Self { connected, outstanding, eager_completed, .. } = self;
+        let Self { control, connected, outstanding, eager_completed, .. } = self;
         let lanes = &mut connected.lanes;
         let count = connected.completions.poll::<COMPLETIONS>(|completion| {
             if !completion.succeeded() {
@@ -176,7 +176,7 @@ impl Sender {
         let port = connected.port;
         let count = count.map_err(|error| failure(port, &error))?;
         match broken {
-            Some(completion) => Err(failure(port, &connected.completions.explain(&completion))),
+            Some(completion) => Err(failed(control, port, &connected.completions.explain(&completion))),
             None => Ok(count),
         }
     }
