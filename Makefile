@@ -46,7 +46,7 @@ test-hosts: ## network namespaces as hosts, with sshd (root)
 test-system: ## halo-cluster sets up hosts and takes it back (root)
 	$(CARGO) test -p halo-system --test init --test doctor --test configure --test examples -- --include-ignored --test-threads 2
 
-# Not part of `make test`: a whole round under software emulation is more than six minutes of two processors.
+# Not part of `make test`: a whole round under software emulation is nine to thirteen minutes of two processors.
 test-system-vm: ## the same on a virtual machine with real systemd, NetworkManager, firewalld, apt and grub (root)
 	$(CARGO) test -p halo-system --test vm -- --include-ignored --nocapture
 
