@@ -62,6 +62,14 @@ fn both_packages_hold_the_programs_their_pages_and_their_completions() {
             assert!(line.starts_with(mode) && line.contains("root"), "{line}");
         }
     }
+    // Unpacked into a folder of its own, the program runs, and says what the package's completions are.
+    let place = folder.path().join("root");
+    if listing("dpkg-deb", &["--extract", deb, place.to_str().unwrap()]).is_some() {
+        let said = Command::new(place.join("usr/bin/halo-cluster")).args(["completions", "bash"]).output();
+        let completions =
+            std::fs::read(place.join("usr/share/bash-completion/completions/halo-cluster")).unwrap();
+        assert_eq!(said.unwrap().stdout, completions);
+    }
     if let Some(about) = listing("dpkg-deb", &["--info", deb]) {
         assert!(
             about.contains("Package: halo-cluster") && about.contains("Depends: libc6, openssh-client"),
