@@ -125,12 +125,18 @@ fn a_cable_that_is_cut_is_noticed_on_both_sides_whatever_the_transport() {
 
 #[test]
 fn a_link_that_blinks_loses_nothing() {
-    // Nothing comes through for a moment, as with a cable that is pulled and put back. (rdma_rxe takes its own interface
-    // being down as an error of the queue pair, which no NIC does; TCP is tried with that as well.)
-    let silence = "tc qdisc add dev eth0 root netem loss 100%; sleep 0.3; tc qdisc del dev eth0 root";
-    let down = "ip link set eth0 down; sleep 0.3; ip link set eth0 up";
+    // Nothing comes through for a moment, as with a cable that is pulled and put back. rdma_rxe takes it as an error of
+    // the queue pair when its own interface refuses a packet, which no NIC does: one that is down, or one whose queueing
+    // discipline is just being exchanged. So the discipline is there before, and only told to lose everything. TCP is
+    // tried with an interface that is down.
+    let queue = "netem limit 100000";
+    let silence = format!(
+        "tc qdisc change dev eth0 root {queue} loss 100%; sleep 0.3; tc qdisc change dev eth0 root {queue} loss 0%"
+    );
+    let down = "ip link set eth0 down; sleep 0.3; ip link set eth0 up".to_owned();
     for (transport, how) in [("rdma", silence), ("tcp", down)] {
         let blink = peer_and("blink", "blink now", &format!("[ $RANK = 0 ] || {{ {how}; }}"));
+        let blink = format!("tc qdisc add dev eth0 root {queue}\n{blink}");
         let outcome = rig().env("HALO_TRANSPORT", transport).run(&[&blink; 2]).unwrap();
         assert!(outcome.vms.iter().all(|vm| vm.status == Some(0)), "{outcome:#?}");
         assert!(text(&outcome, 1).contains("every byte in its place"), "{outcome:#?}");
