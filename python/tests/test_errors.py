@@ -57,7 +57,7 @@ def interrupted_while_it_waits(communicator):
     communicator.barrier()
     if communicator.rank == 1:
         communicator.recv(bytearray(1), 0)
-    signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.3)
     with pytest.raises(KeyboardInterrupt), communicator:
         communicator.recv(bytearray(1), 1)
@@ -72,7 +72,7 @@ def test_a_signal_ends_a_wait_and_the_others_are_told(ranks):
 
 def test_a_signal_ends_the_wait_for_the_others_to_come(tmp_path):
     store = torch.distributed.FileStore(str(tmp_path / "store"), 2)
-    before = signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGINT))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(KeyboardInterrupt):
