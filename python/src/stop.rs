@@ -40,6 +40,7 @@ impl Stop {
     /// Runs the handlers of signals that have come; whether one raised an exception.
     pub(crate) fn signalled(&self) -> bool {
         // An interpreter that is going away has no more handlers.
+        #[allow(clippy::redundant_closure_for_method_calls, reason = "the method alone does not compile")]
         match Python::try_attach(|py| py.check_signals()) {
             Some(Err(raised)) => {
                 *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(raised);
