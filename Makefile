@@ -40,11 +40,13 @@ test-nccl: build ## two ranks of real NCCL on one NVIDIA GPU, through the plugin
 test-python: ## the Python package, with real torch
 	$(PY) -m pytest -q python/tests
 
-test-hosts: ## network namespaces as hosts, with sshd (root)
+test-hosts: ## network namespaces as hosts, with sshd; a launcher whose disk is full (root)
 	$(CARGO) test -p halo-hosts -- --include-ignored
+	$(CARGO) test -p halo-cluster --test disk -- --include-ignored
 
-test-system: ## halo-cluster sets up hosts and takes it back (root)
-	$(CARGO) test -p halo-system --test init --test doctor --test configure --test examples -- --include-ignored --test-threads 2
+test-system: ## halo-cluster sets up hosts and takes it back; the packages are installed (root)
+	$(CARGO) test -p halo-system --test init --test doctor --test configure --test login --test examples -- --include-ignored --test-threads 2
+	$(CARGO) test -p halo-packages --test installed -- --include-ignored
 
 # Not part of `make test`: a whole round under software emulation is nine to thirteen minutes of two processors.
 test-system-vm: ## the same on a virtual machine with real systemd, NetworkManager, firewalld, apt and grub (root)

@@ -3,7 +3,7 @@
 //! interpreter's path, which is quoted.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -16,8 +16,7 @@ use serde_json::Value;
 
 use crate::config::{Config, Node};
 use crate::error::ClusterError;
-
-const SOURCE: &str = include_str!("../agent/agent.py");
+use crate::script::AGENT;
 
 /// What an agent says.
 #[derive(Debug, Clone, Deserialize)]
@@ -57,6 +56,8 @@ pub enum Signal {
     Said(usize, Message),
     /// The connection to node `.0` ended; what its ssh or python wrote to standard error.
     Closed(usize, String),
+    /// A line of a process could not be written to its log.
+    LogLost(std::io::Error),
     /// This process got a signal to end.
     Interrupt,
 }
@@ -70,7 +71,7 @@ pub struct Agent {
 
 /// The command that starts an agent on `node`.
 pub fn command(config: &Config, node: &Node, launch: &str) -> Command {
-    let bootstrap = format!("import sys; exec(sys.stdin.buffer.read({}).decode())", SOURCE.len());
+    let bootstrap = format!("import sys; exec(sys.stdin.buffer.read({}).decode())", AGENT.len());
     let python = [&config.python_of(node), "-u", "-c", &bootstrap, launch, "halo-agent"];
     let Some(container) = &config.container else { return on_node(config, node, &python) };
     let (inside, start) = (container.inside_with_input(), container.start());
@@ -158,8 +159,10 @@ impl Agent {
         thread::spawn(move || {
             for line in output.split(b'\n').map_while(Result::ok) {
                 let Ok(message) = serde_json::from_slice(&line) else { continue };
-                if let Message::Event(Event::Output { process, line }) = &message {
-                    files.write(process, line);
+                if let Message::Event(Event::Output { process, line }) = &message
+                    && let Err(error) = files.write(process, line)
+                {
+                    let _ = inbox.send(Signal::LogLost(error));
                 }
                 if inbox.send(Signal::Said(index, message)).is_err() {
                     return;
@@ -170,7 +173,7 @@ impl Agent {
         });
         let mut stdin = child.stdin.take().expect("stdin is piped");
         // A failure shows as a closed connection, with ssh's own words.
-        let _ = stdin.write_all(SOURCE.as_bytes());
+        let _ = stdin.write_all(AGENT.as_bytes());
         Ok(Self { child, stdin: Some(stdin) })
     }
 
@@ -217,19 +220,44 @@ pub fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<Strin
 struct LogFiles {
     folder: PathBuf,
     node: String,
-    open: Vec<(String, File)>,
+    open: Vec<Log>,
+}
+
+/// One of them, and how many lines it lacks since the last one that was written.
+struct Log {
+    process: String,
+    file: Option<File>,
+    lost: u64,
 }
 
 impl LogFiles {
-    fn write(&mut self, process: &str, line: &str) {
-        if !self.open.iter().any(|(name, _)| name == process) {
-            let Ok(file) = File::create(self.folder.join(format!("{}-{process}.log", self.node))) else {
-                return;
-            };
-            self.open.push((process.to_owned(), file));
+    /// A line, whole or not at all; where some are missing, the next one that can be written says so.
+    fn write(&mut self, process: &str, line: &str) -> std::io::Result<()> {
+        let at = self.open.iter().position(|log| log.process == process).unwrap_or_else(|| {
+            self.open.push(Log { process: process.to_owned(), file: None, lost: 0 });
+            self.open.len() - 1
+        });
+        let log = &mut self.open[at];
+        let path = self.folder.join(format!("{}-{process}.log", self.node));
+        let written = log.write(&path, line);
+        log.lost = if written.is_ok() { 0 } else { log.lost + 1 };
+        written
+    }
+}
+
+impl Log {
+    fn write(&mut self, path: &Path, line: &str) -> std::io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::create(path)?),
+        };
+        let mut text = format!("{line}\n");
+        if self.lost > 0 {
+            text = format!("({} line(s) are missing here: they could not be written)\n{text}", self.lost);
         }
-        if let Some((_, file)) = self.open.iter_mut().find(|(name, _)| name == process) {
-            let _ = writeln!(file, "{line}");
-        }
+        let before = file.stream_position()?;
+        file.write_all(text.as_bytes()).inspect_err(|_| {
+            let _ = file.set_len(before).and_then(|()| file.seek(SeekFrom::Start(before)));
+        })
     }
 }

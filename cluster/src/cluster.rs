@@ -4,6 +4,7 @@ mod failure;
 pub mod run;
 mod stop;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -40,6 +41,9 @@ pub struct Cluster {
     /// The first error of halo itself that a process printed, from its code on.
     halo_error: Option<String>,
     stopping: bool,
+    /// The first line of a log that could not be written, and why. Until the model is served it ends the launch.
+    pub log_lost: Option<io::Error>,
+    pub serving: bool,
 }
 
 impl Cluster {
@@ -65,6 +69,8 @@ impl Cluster {
             last_lines: Vec::new(),
             halo_error: None,
             stopping: false,
+            log_lost: None,
+            serving: false,
         })
     }
 
@@ -174,6 +180,11 @@ impl Cluster {
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(None),
         };
         match signal {
+            Signal::LogLost(source) if self.stopping || self.serving => {
+                self.log_lost.get_or_insert(source);
+                Ok(None)
+            }
+            Signal::LogLost(source) => Err(ClusterError::state(&self.logs, source)),
             Signal::Interrupt if self.stopping => Ok(None),
             Signal::Interrupt => Err(ClusterError::Interrupted),
             Signal::Closed(index, said) => {

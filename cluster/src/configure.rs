@@ -5,21 +5,19 @@ mod apply;
 mod arguments;
 mod error;
 mod journal;
-mod login;
 mod step;
 mod steps;
-
-use std::io::{IsTerminal, Write};
 
 pub use arguments::Arguments;
 pub use error::ConfigureError;
 pub use steps::{GRUB_FILE, NAMES};
 
-use crate::config::{Config, Node};
+use crate::config::Config;
 use crate::doctor::Subject;
 use crate::error::ClusterError;
 use crate::facts::Facts;
-use crate::survey::{ask, survey};
+use crate::survey::survey;
+use crate::{login, question};
 use apply::Rights;
 use step::{Step, Then};
 
@@ -59,9 +57,16 @@ struct Work {
     steps: Vec<Step>,
 }
 
+/// A node that refuses the login, and what would be done about it.
+#[derive(Debug)]
+struct Shut {
+    name: String,
+    plan: login::Plan,
+}
+
 /// Shows, applies or takes back.
 pub fn run(config: &Config, options: &Options) -> Result<(), ClusterError> {
-    let mut work = look(config, options)?;
+    let (mut work, shut) = look(config, options)?;
     if options.mode == Mode::Undo {
         return undo(config, options, work);
     }
@@ -71,8 +76,11 @@ pub fn run(config: &Config, options: &Options) -> Result<(), ClusterError> {
         node.steps = steps::plan(&subject, &options.only)?;
     }
     show(config, &work);
+    for Shut { name, plan } in &shut {
+        print!("{name}:\n{}    what else {name} needs is seen once it lets in\n", plan.show());
+    }
     work.retain(|node| !node.steps.is_empty());
-    if work.is_empty() {
+    if work.is_empty() && shut.is_empty() {
         return Ok(());
     }
     if options.mode == Mode::Show {
@@ -92,8 +100,8 @@ pub fn run(config: &Config, options: &Options) -> Result<(), ClusterError> {
     if failed > 0 { Err(ConfigureError::Some { failed, all }.into()) } else { Ok(()) }
 }
 
-/// The nodes that were asked for. Nothing is changed anywhere unless all of them answer.
-fn look(config: &Config, options: &Options) -> Result<Vec<Work>, ClusterError> {
+/// The nodes that were asked for, and those that refuse the login. Nothing is changed anywhere unless all of them answer.
+fn look(config: &Config, options: &Options) -> Result<(Vec<Work>, Vec<Shut>), ClusterError> {
     let present = || config.nodes().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
     if let Some(name) = options.nodes.iter().find(|name| config.nodes().all(|node| node.name != **name)) {
         return Err(ConfigureError::NoSuchNode { name: name.clone(), present: present() }.into());
@@ -101,28 +109,22 @@ fn look(config: &Config, options: &Options) -> Result<Vec<Work>, ClusterError> {
     let asked = |index: usize| {
         options.nodes.is_empty() || options.nodes.contains(&config.nodes[index].get_ref().name)
     };
-    let mut work = Vec::new();
+    let (mut work, mut shut) = (Vec::new(), Vec::new());
     for (index, result) in survey(config).into_iter().enumerate().filter(|(index, _)| asked(*index)) {
-        let facts = match result {
-            Err(ClusterError::LoginRefused { .. }) if options.mode == Mode::Apply => {
-                let node = config.nodes[index].get_ref();
-                log_in(config, options, index, node)?
+        let node = config.nodes[index].get_ref();
+        let facts = match (result, options.mode, &node.ssh) {
+            (Err(refused @ ClusterError::LoginRefused { .. }), Mode::Apply, _) => {
+                login::offer(config, index, refused, options.yes)?.facts
             }
-            other => other?.facts,
+            (Err(ClusterError::LoginRefused { .. }), Mode::Show, Some(target)) => {
+                shut.push(Shut { name: node.name.clone(), plan: login::Plan::new(config, node, target)? });
+                continue;
+            }
+            (other, ..) => other?.facts,
         };
         work.push(Work { index, facts, steps: Vec::new() });
     }
-    Ok(work)
-}
-
-/// A node that does not let this user in without a password gets this machine's key first, after a yes of its own.
-fn log_in(config: &Config, options: &Options, index: usize, node: &Node) -> Result<Facts, ClusterError> {
-    let question = format!("Copy this machine's public key to {}, so that it lets you in?", node.name);
-    if !std::io::stdin().is_terminal() || !confirm(options, &question)? {
-        return ask(config, index, node).map(|surveyed| surveyed.facts); // which says why it does not
-    }
-    login::copy(config, node)?;
-    Ok(ask(config, index, node)?.facts)
+    Ok((work, shut))
 }
 
 fn name(config: &Config, node: &Work) -> String {
@@ -150,16 +152,10 @@ fn show(config: &Config, work: &[Work]) {
 
 /// Asks once, unless the answer was given beforehand.
 fn confirm(options: &Options, question: &str) -> Result<bool, ClusterError> {
-    if options.yes {
-        return Ok(true);
-    }
-    if !std::io::stdin().is_terminal() {
+    if !options.yes && !question::can_be_asked() {
         return Err(ConfigureError::NoTerminal.into());
     }
-    print!("\n{question} [y/N] ");
-    let mut answer = String::new();
-    let asked = std::io::stdout().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
-    Ok(asked.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    Ok(options.yes || question::yes(question))
 }
 
 /// What only the user can do.
@@ -185,8 +181,8 @@ fn undo(config: &Config, options: &Options, mut work: Vec<Work>) -> Result<(), C
             count += 1;
         }
     }
-    for name in login::names(config, &options.nodes)? {
-        println!("{name}: take back: this machine's public key");
+    for line in login::names(config, &options.nodes)? {
+        println!("{line}");
         count += 1;
     }
     work.retain(|node| node.facts.texts.get(journal::FILE).is_some_and(Option::is_some));

@@ -20,6 +20,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Runs `launch` with the same arguments in the background, and returns when the model is served.
 pub fn detach(folder: &Folder) -> Result<(), ClusterError> {
     drop(folder.lock()?); // a launch that runs already is reported here, not in a log
+    folder.clear_logs();
+    folder.has_room()?;
     let log = folder.launch_log();
     let output = File::create(&log).map_err(|source| folder.refuse(source))?;
     let errors = output.try_clone().map_err(|source| folder.refuse(source))?;
@@ -43,6 +45,9 @@ pub fn detach(folder: &Folder) -> Result<(), ClusterError> {
     let lines = shown.lines().skip_while(|line| !line.starts_with("error["));
     let message = lines.enumerate().take_while(|(index, line)| *index == 0 || line.starts_with("  "));
     let message = message.map(|(_, line)| line).collect::<Vec<_>>().join("\n  ");
+    if message.is_empty() {
+        folder.has_room()?; // else it could not leave one
+    }
     let cause = if message.is_empty() { "it left no message".to_owned() } else { message };
     Err(ClusterError::DetachedEnded { log: log.display().to_string(), cause: Said(cause) })
 }

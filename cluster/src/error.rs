@@ -1,6 +1,7 @@
 //! What can go wrong with a launch, each with the node it happened on.
 
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use thiserror::Error;
@@ -31,6 +32,10 @@ pub enum ClusterError {
 
     #[error(transparent)]
     #[diagnostic(transparent)]
+    Login(#[from] crate::login::LoginError),
+
+    #[error(transparent)]
+    #[diagnostic(transparent)]
     Init(#[from] crate::init::InitError),
 
     #[error(transparent)]
@@ -45,7 +50,7 @@ pub enum ClusterError {
     #[diagnostic(
         code("HALO-E0612"),
         help(
-            "halo-cluster needs a login without a password: ssh-copy-id {target}, and accept its host key once"
+            "`halo-cluster configure --apply`, at a terminal, copies this machine's key there: ssh shows the host's fingerprint and asks for the password"
         )
     )]
     LoginRefused { node: String, target: String, cause: String },
@@ -190,6 +195,15 @@ pub enum ClusterError {
     #[diagnostic(code("HALO-E0662"), help("it must be writable; XDG_STATE_HOME chooses another place"))]
     StateFolder { path: PathBuf, source: std::io::Error },
 
+    #[error("the disk of the state folder {} is full", path.display())]
+    #[diagnostic(
+        code("HALO-E0685"),
+        help(
+            "make room there, or choose another place with XDG_STATE_HOME; state and logs of a launch need it"
+        )
+    )]
+    StateFull { path: PathBuf, source: std::io::Error },
+
     #[error("the launch (process {pid}) did not stop within {seconds} s")]
     #[diagnostic(
         code("HALO-E0663"),
@@ -222,23 +236,35 @@ pub enum ClusterError {
     Start { program: String, source: std::io::Error },
 }
 
+impl ClusterError {
+    /// What the system refused in the state folder; a full disk has a remedy of its own.
+    pub fn state(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::StateFull { path, source },
+            _ => Self::StateFolder { path, source },
+        }
+    }
+}
+
 /// What another process said of its failure.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Said(pub String);
 
-/// Prints an error as every halo command does.
+/// Prints an error as every halo command does. What cannot be printed, as to a log on a full disk, ends nothing.
 pub fn print(error: &ClusterError) {
     use std::error::Error as _;
     let code = error.code().map(|code| code.to_string()).unwrap_or_default();
-    eprintln!("error[{code}]: {error}");
+    let mut text = format!("error[{code}]: {error}\n");
     // A transparent error's source is that of the error inside.
     let mut cause = error.source();
     while let Some(inner) = cause {
-        eprintln!("  caused by: {inner}");
+        text += &format!("  caused by: {inner}\n");
         cause = inner.source();
     }
     if let Some(help) = error.help() {
-        eprintln!("  help: {help}");
+        text += &format!("  help: {help}\n");
     }
+    crate::progress::say(text.trim_end());
 }

@@ -1,4 +1,4 @@
-//! What a node says of itself, as its script (`agent/facts.py`) reads it. Judging is done elsewhere, by functions that
+//! What a node says of itself, as its script (`agent/facts/`) reads it. Judging is done elsewhere, by functions that
 //! see nothing but these values, so that the facts of a machine can be recorded and judged again.
 
 use std::collections::BTreeMap;
@@ -7,9 +7,6 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Node;
-
-/// The script that gathers them.
-pub const SCRIPT: &str = include_str!("../agent/facts.py");
 
 /// One node, raw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +25,9 @@ pub struct Facts {
     pub limits: Limits,
     /// Device files with `r` and `w` as far as this user may.
     pub devices: BTreeMap<String, String>,
+    /// The groups of device files that this user may not open, and is not in.
+    #[serde(default)]
+    pub missing_groups: Vec<String>,
     pub interfaces: Vec<Interface>,
     pub routes: Vec<Route>,
     pub rdma: Vec<RdmaDevice>,

@@ -17,6 +17,7 @@ pub use error::InitError;
 
 use crate::config::{Config, Link};
 use crate::error::ClusterError;
+use crate::login;
 use crate::progress::Phase;
 use crate::survey::survey;
 
@@ -50,11 +51,17 @@ pub fn run(file: &Path, mut answers: Answers, force: bool) -> Result<(), Cluster
     }
     let draft = render::provisional(&answers)?;
     let phase = Phase::start(format!("look at {} node(s)", answers.nodes.len()));
-    let mut facts = Vec::new();
-    for result in survey(&draft) {
-        facts.push(result?.facts);
+    let mut looked = survey(&draft);
+    let refused = |result: &Result<_, _>| matches!(result, Err(ClusterError::LoginRefused { .. }));
+    if let Some(at) = looked.iter().position(|result| result.is_err() && !refused(result)) {
+        return looked.swap_remove(at).map(|_| ());
     }
     phase.done("");
+    let mut facts = Vec::new();
+    for (index, result) in looked.into_iter().enumerate() {
+        let surveyed = result.or_else(|refused| login::offer(&draft, index, refused, false))?;
+        facts.push(surveyed.facts);
+    }
     let mut chosen = choose::choose(&answers, &facts)?;
     if asked {
         wizard::after(&answers, &facts, &mut chosen)?;

@@ -4,10 +4,12 @@ mod loading;
 mod restart;
 mod serve;
 pub mod unit;
+mod watch;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::agent::{Event, Message};
 use crate::cluster::Cluster;
@@ -16,15 +18,10 @@ use crate::error::ClusterError;
 use crate::plan::{self, Facts, Secrets};
 use crate::progress::Phase;
 use crate::report;
-use crate::state::{Folder, State, random_hex};
+use crate::state::{Folder, State, random_hex, replace};
 use crate::{preflight, progress};
 
 pub use restart::Restart;
-
-/// How often the state on disk is renewed while ranks work.
-const RENEWAL: Duration = Duration::from_secs(1);
-/// How long vLLM gets to tell its clients of a failure before it is stopped.
-const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// What is launched: a configuration, and the file it came from unless it is `--local`.
 #[derive(Debug)]
@@ -43,6 +40,7 @@ pub struct Request {
 pub fn run(request: &Request, folder: &Folder) -> Result<bool, ClusterError> {
     let _lock = folder.lock()?;
     folder.clear_logs();
+    folder.has_room()?;
     keep_configuration(request, folder)?;
     let interrupted = crate::interrupts()?;
     let mut failures = restart::Failures::default();
@@ -56,7 +54,7 @@ pub fn run(request: &Request, folder: &Folder) -> Result<bool, ClusterError> {
             return Ok(outcome.good);
         }
         failures.add(Instant::now())?;
-        eprintln!("launching again ({} failure(s) of late)", failures.count());
+        progress::say(&format!("launching again ({} failure(s) of late)", failures.count()));
         if !restart::pause(&interrupted) {
             return Ok(false);
         }
@@ -78,7 +76,7 @@ fn once(request: &Request, folder: &Folder) -> Result<Outcome, ClusterError> {
     let mut cluster = Cluster::new(request.config.clone(), launch, folder.logs())?;
 
     let outcome = bring_up(request, folder, &mut cluster, &mut state)
-        .and_then(|()| supervise(&mut cluster, &mut state, folder));
+        .and_then(|()| watch::supervise(&mut cluster, &mut state, folder));
     let interrupted = matches!(outcome, Err(ClusterError::Interrupted));
     let served = state.phase == "ready";
     let outcome = match outcome {
@@ -89,9 +87,13 @@ fn once(request: &Request, folder: &Folder) -> Result<Outcome, ClusterError> {
     // The message comes first: stopping takes a while.
     if let Err(error) = &outcome {
         crate::error::print(error);
-        last_words(&mut cluster, error, &state);
+        watch::last_words(&mut cluster, error, &state);
     }
-    shut_down(&mut cluster, &mut state, folder, outcome.is_ok())?;
+    let kept = watch::shut_down(&mut cluster, &mut state, folder, outcome.is_ok());
+    // A full disk is said once.
+    if !matches!(outcome, Err(ClusterError::StateFull { .. })) {
+        kept?;
+    }
     Ok(Outcome { good: outcome.is_ok(), served, interrupted })
 }
 
@@ -116,7 +118,7 @@ fn bring_up(
 ) -> Result<(), ClusterError> {
     let local = request.file.is_none();
     if let Some(said) = report::from_catalogue(&request.config) {
-        eprintln!("ok      {said}");
+        progress::say(&format!("ok      {said}"));
     }
     let count = cluster.config.nodes.len();
     let phase =
@@ -134,7 +136,7 @@ fn bring_up(
     let skipped = if request.skip_preflight { "; doctor was not asked" } else { "" };
     phase.done(&format!("{}{skipped}", reached.collect::<Vec<_>>().join(", ")));
     for warning in warnings {
-        eprintln!("{warning}");
+        progress::say(&warning);
     }
 
     if local {
@@ -149,7 +151,10 @@ fn bring_up(
     "ready".clone_into(&mut state.phase);
     state.ranks.clone_from(&cluster.ranks);
     folder.write(state)?;
-    print!("{}", report::ready(state));
+    cluster.serving = true;
+    let mut out = std::io::stdout().lock();
+    // As to a log on a full disk: the model is served all the same.
+    let _ = write!(out, "{}", report::ready(state)).and_then(|()| out.flush());
     unit::notify_ready();
     Ok(())
 }
@@ -238,63 +243,10 @@ fn ssh_host(config: &Config, target: &str) -> String {
     host.unwrap_or(target).to_owned()
 }
 
-/// Until something ends. There is no good end but an interrupt, so this returns errors only.
-fn supervise(cluster: &mut Cluster, state: &mut State, folder: &Folder) -> Result<(), ClusterError> {
-    loop {
-        cluster.wait(Some(Instant::now() + RENEWAL), |_, _| None::<()>)?;
-        if report::operations(&state.ranks) != report::operations(&cluster.ranks) {
-            state.ranks.clone_from(&cluster.ranks);
-            folder.write(state)?;
-        }
-    }
-}
-
-/// When a rank ended, vLLM is about to answer its clients with an error and to end by itself.
-fn last_words(cluster: &mut Cluster, error: &ClusterError, state: &State) {
-    if state.phase != "ready" || !matches!(error, ClusterError::RankEnded { .. }) {
-        return;
-    }
-    let deadline = Instant::now() + LAST_WORDS;
-    // Whatever else ends now is a consequence.
-    while Instant::now() < deadline {
-        let ended = cluster.wait(Some(deadline), |_, message| match message {
-            Message::Event(Event::Exited { process, .. }) => Some(process == "vllm"),
-            Message::Event(Event::RankEnded { .. }) => Some(false),
-            _ => None,
-        });
-        if !matches!(ended, Ok(Some(false))) {
-            return;
-        }
-    }
-}
-
-fn shut_down(
-    cluster: &mut Cluster,
-    state: &mut State,
-    folder: &Folder,
-    good: bool,
-) -> Result<(), ClusterError> {
-    "stopping".clone_into(&mut state.phase);
-    state.ranks.clone_from(&cluster.ranks);
-    folder.write(state)?;
-    let phase = progress::Phase::start("stop everything");
-    let unclean = cluster.stop();
-    if unclean.is_empty() {
-        phase.done("");
-    } else {
-        phase.done(&format!("but {} cannot be asked; what runs there stops by itself", unclean.join(", ")));
-    }
-    (if good { "stopped" } else { "failed" }).clone_into(&mut state.phase);
-    for rank in &mut state.ranks {
-        rank.alive = false;
-    }
-    folder.write(state)
-}
-
 /// For a `stop` after this process died.
 fn keep_configuration(request: &Request, folder: &Folder) -> Result<(), ClusterError> {
     let kept = match &request.file {
-        Some(file) => std::fs::copy(file, folder.config()).map(|_| ()),
+        Some(file) => std::fs::read_to_string(file).and_then(|text| replace(&folder.config(), &text)),
         None => std::fs::remove_file(folder.config()).or(Ok(())),
     };
     kept.map_err(|source| folder.refuse(source))

@@ -1,9 +1,14 @@
 //! What the user sees while a launch comes up: a line per phase, with a spinner where there is a terminal.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// A line on standard error. A launch in the background must not end because its log is on a full disk.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
 
 /// A phase under way. Dropped without [`Phase::done`], it has failed.
 #[derive(Debug)]
@@ -54,7 +59,7 @@ impl Phase {
     pub fn done(mut self, detail: &str) {
         self.clear();
         let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-        eprintln!("ok      {}{detail} ({:.1} s)", self.text, self.started.elapsed().as_secs_f64());
+        say(&format!("ok      {}{detail} ({:.1} s)", self.text, self.started.elapsed().as_secs_f64()));
         self.text.clear();
     }
 
@@ -69,7 +74,7 @@ impl Drop for Phase {
     fn drop(&mut self) {
         self.clear();
         if !self.text.is_empty() {
-            eprintln!("failed  {}", self.text);
+            say(&format!("failed  {}", self.text));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is kept on disk of the launch: who runs it, on which nodes, and what its ranks reported.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::ClusterError;
+
+/// Bytes without which a launch is not begun.
+const ROOM: u64 = 1 << 20;
 
 /// A launch, as `status` shows it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -142,11 +145,6 @@ impl Folder {
         Ok(folder)
     }
 
-    /// A file of this name in it.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-
     pub fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }
@@ -161,6 +159,11 @@ impl Folder {
         let logs = self.path.join("visit-logs");
         fs::create_dir_all(&logs).map_err(|source| self.refuse(source))?;
         Ok(logs)
+    }
+
+    /// What was done for logins, and is to be taken back.
+    pub fn logins(&self) -> PathBuf {
+        self.path.join("logins.json")
     }
 
     /// What `verify` measured.
@@ -226,15 +229,29 @@ impl Folder {
     /// Readers see the old state or the new one, never half of it.
     pub fn write(&self, state: &State) -> Result<(), ClusterError> {
         let text = serde_json::to_string_pretty(state).unwrap_or_default();
-        let beside = self.path.join("state.json.new");
-        fs::write(&beside, text)
-            .and_then(|()| fs::rename(&beside, self.path.join("state.json")))
-            .map_err(|source| self.refuse(source))
+        replace(&self.path.join("state.json"), &text).map_err(|source| self.refuse(source))
     }
 
     pub fn refuse(&self, source: io::Error) -> ClusterError {
-        ClusterError::StateFolder { path: self.path.clone(), source }
+        ClusterError::state(&self.path, source)
     }
+
+    /// Whether the disk has room for the state and the first lines of every log.
+    pub fn has_room(&self) -> Result<(), ClusterError> {
+        let room = rustix::fs::statvfs(&self.path).map_err(|error| self.refuse(error.into()))?;
+        if room.f_bavail * room.f_frsize < ROOM {
+            return Err(self.refuse(ErrorKind::StorageFull.into()));
+        }
+        Ok(())
+    }
+}
+
+/// The file has the old text or the new one at every moment, also when the disk is full.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let beside = PathBuf::from(format!("{}.halo-new", path.display()));
+    fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)).inspect_err(|_| {
+        let _ = fs::remove_file(&beside);
+    })
 }
 
 /// A random name or secret of that many bytes.

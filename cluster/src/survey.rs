@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use crate::config::{Config, Container, Node};
 use crate::configure;
 use crate::error::ClusterError;
-use crate::facts::{Facts, SCRIPT};
+use crate::facts::Facts;
+use crate::script::FACTS;
 use crate::session::{Session, at_once};
 use crate::target;
 
 /// Asking a cold machine for the versions of large packages takes its time.
-const FACTS: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(240);
 /// Connecting is bounded by ssh itself; this is for the interpreter behind it.
 const START: Duration = Duration::from_secs(10);
 
@@ -33,10 +34,10 @@ pub fn survey(config: &Config) -> Vec<Result<Surveyed, ClusterError>> {
 
 /// One node.
 pub fn ask(config: &Config, index: usize, node: &Node) -> Result<Surveyed, ClusterError> {
-    let mut session = Session::open(config, node, SCRIPT, &[], None)?;
+    let mut session = Session::open(config, node, &FACTS, &[], None)?;
     session.ask(&json!({"op": "clock"}), config.timeouts.connect + START)?;
     let clock = clock(&mut session, config)?;
-    let answer = session.ask(&request(config, index, node), FACTS)?;
+    let answer = session.ask(&request(config, index, node), PATIENCE)?;
     let facts = serde_json::from_value(answer).map_err(|error| ClusterError::Agent {
         node: node.name.clone(),
         what: "facts".to_owned(),

@@ -75,6 +75,7 @@ fn hostile_values_do_not_reach_a_shell() {
 fn host_with_password(rig: &Rig) -> String {
     let script = format!(
         "export HOME={0}/remote\nmkdir -p $HOME/.ssh\nfor last; do :; done\n\
+         case \"$*\" in *-G*) echo identityfile {0}/home/.ssh/id_ed25519; exit ;; esac\n\
          case \"$*\" in *BatchMode=yes*)\n  grep -qxF \"$(cat {0}/home/.ssh/id_ed25519.pub)\" $HOME/.ssh/authorized_keys || {{\n    \
          echo 'me@b: Permission denied (publickey,password).' >&2; exit 255; }} ;;\nesac\nexec sh -c \"$last\"\n",
         rig.folder.path().display()

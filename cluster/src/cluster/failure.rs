@@ -151,6 +151,7 @@ impl Cluster {
                     return Some(self.closed(index, said));
                 }
                 Ok(Signal::Interrupt) => return Some(ClusterError::Interrupted),
+                Ok(Signal::LogLost(_)) => {}
                 Err(_) => break,
             }
         }

@@ -9,9 +9,9 @@ use super::error::ConfigureError;
 use crate::config::{Config, Node};
 use crate::error::ClusterError;
 use crate::facts::Facts;
+use crate::script::APPLY;
 use crate::session::{Session, at_once};
 
-const SCRIPT: &str = include_str!("../../agent/apply.py");
 /// Packages and images come over slow lines; the script itself gives up before.
 const PATIENCE: Duration = Duration::from_secs(2400);
 
@@ -44,7 +44,7 @@ impl Rights {
             (_, false, Some(password)) => (&["sudo", "-k", "-S", "-p", ""], Some(password.as_str())),
             (_, false, None) => return Err(refused("sudo asks for a password").into()),
         };
-        let mut session = Session::open(config, node, SCRIPT, first, password)?;
+        let mut session = Session::open(config, node, &APPLY, first, password)?;
         let start = config.timeouts.connect + Duration::from_secs(15);
         match session.ask(&json!({"op": "journal"}), start) {
             Ok(answer) => refusal(&answer).map_or(Ok(session), |cause| Err(refused(&cause).into())),

@@ -71,13 +71,6 @@ pub enum ConfigureError {
     #[diagnostic(code("HALO-E0748"), help("--node takes names of the configuration"))]
     NoSuchNode { name: String, present: String },
 
-    #[error("this machine's public key cannot be copied to node {node}: {cause}")]
-    #[diagnostic(
-        code("HALO-E0756"),
-        help("copy it by hand: ssh-copy-id, then run it again; ssh -v shows where it stops")
-    )]
-    Login { node: String, cause: String },
-
     #[error("{failed} of {all} nodes could not be set up")]
     #[diagnostic(
         code("HALO-E0749"),

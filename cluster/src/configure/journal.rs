@@ -1,4 +1,4 @@
-//! What the journal on a node says, read with the other facts. Only `agent/apply.py` writes it.
+//! What the journal on a node says, read with the other facts. Only `agent/apply/` writes it.
 
 use std::collections::BTreeMap;
 

@@ -31,7 +31,7 @@ pub enum Then {
     Reboot,
 }
 
-/// One change of a node, as `agent/apply.py` takes it.
+/// One change of a node, as `agent/apply/` takes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Action {

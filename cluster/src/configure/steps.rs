@@ -2,6 +2,7 @@
 
 mod container;
 mod firewall;
+mod groups;
 mod kernel;
 mod limits;
 mod naming;
@@ -16,8 +17,17 @@ use crate::facts::Interface;
 pub use kernel::GRUB_FILE;
 
 /// What `--only` takes, in the order in which it is done.
-pub const NAMES: [&str; 8] =
-    ["packages", "modules", "network", "firewall", "naming", "kernel-arguments", "limits", "container"];
+pub const NAMES: [&str; 9] = [
+    "packages",
+    "modules",
+    "network",
+    "firewall",
+    "naming",
+    "kernel-arguments",
+    "limits",
+    "groups",
+    "container",
+];
 
 /// Every file that a step may write, and that must therefore be looked at before.
 pub fn files() -> Vec<&'static str> {
@@ -48,6 +58,9 @@ pub fn plan(subject: &Subject<'_>, only: &[String]) -> Result<Vec<Step>, Configu
     }
     if asked("limits") {
         steps.extend(limits::plan(subject));
+    }
+    if asked("groups") {
+        steps.extend(groups::plan(subject));
     }
     if asked("container") {
         steps.extend(container::plan(subject));

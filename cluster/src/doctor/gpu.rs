@@ -83,7 +83,7 @@ fn devices(Subject { facts, .. }: &Subject<'_>) -> Option<Finding> {
     }
     let found = format!("{} may not open {}", facts.user, closed.join(", "));
     let remedy = format!(
-        "sudo usermod -aG render,video,rdma {} (those groups that exist), then log in again",
+        "halo-cluster configure --apply, then log in again ({} joins the groups of these files)",
         facts.user
     );
     Some(Finding::fail(Check::Devices, found, remedy))

@@ -90,13 +90,15 @@ impl Site {
         std::fs::write(self.config(), format!("{lines}\n{text}")).expect("the folder is writable");
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// A command of halo-cluster with this configuration, and a state of its own.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(arguments[0]).arg(self.config()).args(&arguments[1..]).stdin(Stdio::null());
+        command.env("XDG_STATE_HOME", self.folder.path().join("state"));
         command
     }
 
-    /// A command of halo-cluster with this configuration.
+    /// Runs a command of halo-cluster with this configuration.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         Self::ran(&mut self.command(arguments))
     }
@@ -107,6 +109,7 @@ impl Site {
         let path = std::env::var("PATH").expect("there is a PATH");
         let mut command = Command::new("sh");
         command.args(["-c", line]).current_dir(place(&self.config())).stdin(Stdio::null());
+        command.env("XDG_STATE_HOME", self.folder.path().join("state"));
         Self::ran(command.env("PATH", format!("{}:{path}", place(&self.program).display())))
     }
 

@@ -60,7 +60,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         if self.path == "/health":
-            self.answer(503 if mode == "never-ready" else 200, {})
+            self.answer(503 if mode in ("never-ready", "talks") else 200, {})
         elif self.path == "/metrics":
             self.answer(200, METRICS.encode())
         else:
@@ -68,6 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+        say(body.get("say", 0))
         if mode == "first-token-fails":
             self.answer(500, {"error": "the engine is broken"})
         elif body.get("stream"):
@@ -77,6 +78,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 ranks = []
+
+
+def say(lines):
+    for number in range(lines):
+        print(f"line {number} {'.' * 90}", flush=True)
 
 
 def watch(rank):
@@ -90,6 +96,8 @@ def watch(rank):
 print("Loading safetensors checkpoint shards:  50% Completed | 1/2", end="\r", flush=True)
 print("Loading safetensors checkpoint shards: 100% Completed | 2/2\nGPU KV cache size: 1,000 tokens", flush=True)
 print(f"started with {' '.join(sys.argv[1:])}", flush=True)
+if mode == "talks":
+    say(40_000)
 if mode != "no-halo":
     world = options.tensor_parallel_size
     for number in range(world):

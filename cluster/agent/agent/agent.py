@@ -1,25 +1,25 @@
 """The agent of halo-cluster on one node: starts processes, watches them, and leaves none behind.
 
-halo-cluster sends this file over ssh (or to a local python) and then speaks JSON, one object a line: requests come in
+halo-cluster sends this folder over ssh (or to a local python) and then speaks JSON, one object a line: requests come in
 on stdin, replies and events go out on stdout. Only the standard library is used. The agent is the subreaper of all
 that it starts, so a daemon cannot escape it; when the connection ends or falls silent, it stops everything and goes.
 """
 
-import contextlib
 import ctypes
 import http.client
-import importlib.util
 import io
 import json
 import os
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+
+from checks import check
+from tree import descendants, is_alive, kill, parents
 
 PR_SET_CHILD_SUBREAPER = 36
 SILENCE = 15.0  # seconds without a word from the launcher after which it counts as gone
@@ -67,82 +67,6 @@ def beat():
     while not silent:
         send(event="alive")
         time.sleep(1)
-
-
-# --- checks ---------------------------------------------------------------------------------------------------------
-
-
-def interface_addresses():
-    """[(interface, address)] of this node, by getifaddrs."""
-
-    class Ifaddrs(ctypes.Structure):
-        pass
-
-    Ifaddrs._fields_ = [
-        ("next", ctypes.POINTER(Ifaddrs)),
-        ("name", ctypes.c_char_p),
-        ("flags", ctypes.c_uint),
-        ("address", ctypes.c_void_p),
-    ]
-    libc = ctypes.CDLL(None, use_errno=True)
-    first = ctypes.POINTER(Ifaddrs)()
-    if libc.getifaddrs(ctypes.byref(first)) != 0:
-        raise OSError(ctypes.get_errno(), "getifaddrs")
-    found, entry = [], first
-    while entry:
-        item = entry.contents
-        if item.address:
-            family = ctypes.c_ushort.from_address(item.address).value
-            # struct sockaddr_in holds its address at byte 4, sockaddr_in6 at byte 8.
-            if family == socket.AF_INET:
-                raw = ctypes.string_at(item.address + 4, 4)
-                found.append((item.name.decode(), socket.inet_ntop(family, raw)))
-            elif family == socket.AF_INET6:
-                raw = ctypes.string_at(item.address + 8, 16)
-                found.append((item.name.decode(), socket.inet_ntop(family, raw)))
-        entry = item.next
-    libc.freeifaddrs(first)
-    return found
-
-
-def import_error(module):
-    """Why `module` cannot be imported; a native module may be found and yet not load."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", f"import {module}"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        return "the import took more than 60 s"
-    return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-
-
-def free_ports(host, count):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    probes = [socket.socket(family) for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((host, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
-def check(request):
-    found = interface_addresses()
-    facts = {"addresses": found, "halo_import": None, "shm_free": None, "ports": []}
-    if importlib.util.find_spec("halo") is not None:
-        facts["halo_import"] = import_error("halo")
-    if os.path.isdir("/dev/shm"):
-        room = os.statvfs("/dev/shm")
-        facts["shm_free"] = room.f_bavail * room.f_frsize
-    if any(address == request["address"] for _, address in found):
-        facts["ports"] = free_ports(request["address"], 3)
-    return facts
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
@@ -222,14 +146,6 @@ def reap():
                 send(event="exited", process=name, status=process.returncode)
 
 
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def watch_ranks():
     """Statistics files that changed, and ranks that ended."""
     if folder is None:
@@ -249,35 +165,6 @@ def watch_ranks():
         if known["alive"] and not is_alive(known["pid"]):
             known["alive"] = False
             send(event="rank_ended", file=name, pid=known["pid"])
-
-
-def parents():
-    """pid -> parent's pid, of every process."""
-    table = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as file:
-                    fields = file.read().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if fields[0] not in "ZX":
-                table[int(entry)] = int(fields[1])
-    return table
-
-
-def descendants(roots):
-    table, found = parents(), set(roots)
-    while True:
-        more = {pid for pid, parent in table.items() if parent in found and pid not in found}
-        if not more:
-            return found
-        found |= more
-
-
-def kill(pid, number):
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def end(name, grace):

@@ -1,6 +1,6 @@
 """Changes one node step by step, as halo-cluster says, and takes the changes back.
 
-halo-cluster sends this file over ssh and runs it as root. It keeps a journal, /var/lib/halo-cluster/journal.jsonl:
+halo-cluster sends this folder over ssh and runs it as root. It keeps a journal, /var/lib/halo-cluster/journal.jsonl:
 what is about to be done is on disk before it is done, with all that undoing it needs, so whatever ends this program
 between two moments leaves a state that can be continued or undone. Only the standard library is used.
 """
@@ -15,63 +15,14 @@ import shutil
 import subprocess
 import sys
 
-HOME = "/var/lib/halo-cluster"
-JOURNAL = f"{HOME}/journal.jsonl"
+from journal import HOME, entries, flush_folder, forget, mend, record, steps
+
 os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 os.environ.update(LC_ALL="C", DEBIAN_FRONTEND="noninteractive")
 
 
 class Refused(Exception):
     """Something that the user must hear as it is."""
-
-
-# --- the journal ----------------------------------------------------------------------------------------------------
-
-
-def entries():
-    """The journal's records, in order; a last line that was cut off by a crash counts as not written."""
-    found = []
-    with contextlib.suppress(FileNotFoundError), open(JOURNAL) as file:
-        for line in file:
-            if not line.endswith("\n"):
-                break
-            found.append(json.loads(line))
-    return found
-
-
-def mend():
-    """Removes a last line that a crash cut off."""
-    with contextlib.suppress(FileNotFoundError), open(JOURNAL, "rb+") as file:
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
-
-
-def record(**entry):
-    with open(JOURNAL, "a") as file:
-        file.write(json.dumps(entry) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def steps():
-    """The steps that were begun and not undone, oldest first: what the journal says of each, merged."""
-    found = {}
-    for entry in entries():
-        step = found.setdefault(entry["step"], {"number": entry["step"], "actions": {}, "done": False})
-        if entry["state"] == "step":
-            step.update(name=entry["name"], title=entry["title"], after_undo=entry["after_undo"], user=entry["user"])
-        elif entry["state"] == "begin":
-            step["actions"][entry["action"]] = {"what": entry["what"], "undo": entry["undo"], "done": False}
-        elif entry["state"] == "end":
-            step["actions"][entry["action"]]["done"] = True
-            step["actions"][entry["action"]]["undo"].update(entry["undo"])
-        elif entry["state"] == "taken back":
-            del step["actions"][entry["action"]]
-        elif entry["state"] == "done":
-            step["done"] = True
-        elif entry["state"] == "undone":
-            del found[entry["step"]]
-    return list(found.values())
 
 
 # --- what an action is ----------------------------------------------------------------------------------------------
@@ -100,14 +51,6 @@ def replace(path, text, mode, owner):
         os.fsync(file.fileno())
     os.rename(beside, path)
     flush_folder(os.path.dirname(path))
-
-
-def flush_folder(path):
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def missing_folders(path):
@@ -277,13 +220,6 @@ def undo(_):
     if not steps():
         forget()
     return {"title": step["title"], "notes": notes}
-
-
-def forget():
-    """All is undone: the journal goes, too, and what it kept."""
-    shutil.rmtree(f"{HOME}/backup", ignore_errors=True)
-    os.unlink(JOURNAL)
-    flush_folder(HOME)
 
 
 def main():

@@ -1,0 +1,60 @@
+//! Programs of this crate that run on nodes: several Python modules each, sent as one text, which the node's interpreter
+//! takes apart again. Nothing is written to its disk.
+
+use std::sync::LazyLock;
+
+use serde_json::json;
+
+macro_rules! module {
+    ($program:literal, $name:literal) => {
+        ($name, include_str!(concat!("../agent/", $program, "/", $name, ".py")))
+    };
+}
+
+/// What a node is like: read, never changed.
+pub static FACTS: LazyLock<String> = LazyLock::new(|| {
+    let modules = [
+        module!("facts", "reading"),
+        module!("facts", "machine"),
+        module!("facts", "network"),
+        module!("facts", "software"),
+        module!("facts", "probes"),
+    ];
+    together(&modules, include_str!("../agent/facts/facts.py"))
+});
+
+/// Changes a node step by step, and takes the changes back.
+pub static APPLY: LazyLock<String> =
+    LazyLock::new(|| together(&[module!("apply", "journal")], include_str!("../agent/apply/apply.py")));
+
+/// Starts processes, watches them, and leaves none behind.
+pub static AGENT: LazyLock<String> = LazyLock::new(|| {
+    let modules = [module!("agent", "checks"), module!("agent", "tree")];
+    together(&modules, include_str!("../agent/agent/agent.py"))
+});
+
+/// Makes the modules first, in this order, and runs `main` last.
+fn together(modules: &[(&str, &str)], main: &str) -> String {
+    // A list of texts is written alike in JSON and in Python.
+    format!(
+        "import sys, types\nfor name, source in {}:\n    sys.modules[name] = types.ModuleType(name)\n    \
+         exec(compile(source, name + '.py', 'exec'), vars(sys.modules[name]))\n{main}",
+        json!(modules)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn modules_are_imported_as_from_files_and_quotes_come_through() {
+        let modules =
+            [("one", "WORDS = 'a \"b\" \\\\ ü'\n"), ("two", "from one import WORDS\nALL = WORDS + '!'\n")];
+        let program = together(&modules, "import two\nprint(two.ALL, __name__)\n");
+        let output = Command::new("python3").args(["-c", &program]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "a \"b\" \\ ü! __main__\n", "{output:?}");
+    }
+}
