@@ -41,9 +41,9 @@ pub struct Cluster {
     /// The first error of halo itself that a process printed, from its code on.
     halo_error: Option<String>,
     stopping: bool,
-    /// The first line of a log that could not be written, and why. Until the model is served it ends the launch.
-    pub log_lost: Option<io::Error>,
+    /// Whether the model is served: then a log that cannot be written ends nothing, and waits here to be said.
     pub serving: bool,
+    pub log_lost: Option<io::Error>,
 }
 
 impl Cluster {

@@ -239,7 +239,8 @@ impl Folder {
     /// Whether the disk has room for the state and the first lines of every log.
     pub fn has_room(&self) -> Result<(), ClusterError> {
         let room = rustix::fs::statvfs(&self.path).map_err(|error| self.refuse(error.into()))?;
-        if room.f_bavail * room.f_frsize < ROOM {
+        // A file system that counts no blocks tells nothing.
+        if room.f_blocks > 0 && room.f_bavail * room.f_frsize < ROOM {
             return Err(self.refuse(ErrorKind::StorageFull.into()));
         }
         Ok(())
