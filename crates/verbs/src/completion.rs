@@ -17,6 +17,8 @@ pub struct Completion {
     pub id: u64,
     /// The immediate value that came with a peer's write, on the receiving side.
     pub immediate: Option<u32>,
+    /// Bytes that the peer's write brought, on the receiving side; no meaning on the sending side.
+    pub bytes: u32,
     status: sys::ibv_wc_status,
 }
 
@@ -24,6 +26,11 @@ impl Completion {
     /// Whether it succeeded.
     pub fn succeeded(&self) -> bool {
         self.status == sys::IBV_WC_SUCCESS
+    }
+
+    /// Whether it only says that its queue pair had failed before.
+    pub fn flushed(&self) -> bool {
+        self.status == sys::IBV_WC_WR_FLUSH_ERR
     }
 }
 
@@ -83,12 +90,15 @@ impl CompletionQueue {
             return Err(Error::Call { call: "ibv_poll_cq".to_owned(), device, cause });
         }
         for entry in &entries[..count as usize] {
-            let with_immediate = entry.wc_flags & sys::IBV_WC_WITH_IMM != 0;
+            // rdma_rxe sets the flag on the sending side too.
+            let received = entry.opcode & sys::IBV_WC_RECV != 0;
+            let with_immediate = received && entry.wc_flags & sys::IBV_WC_WITH_IMM != 0;
             // SAFETY: 32 bits, in whichever form.
             let immediate = u32::from_be(unsafe { entry.__bindgen_anon_1.imm_data });
             take(Completion {
                 id: entry.wr_id,
                 immediate: with_immediate.then_some(immediate),
+                bytes: entry.byte_len,
                 status: entry.status,
             });
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::completion::CompletionQueue;
 use crate::error::{Error, errno, last_errno};
 use crate::gid::Choice;
-use crate::memory::{MemoryRegion, ProtectionDomain};
+use crate::memory::ProtectionDomain;
 use crate::sys;
 use crate::work_request::WorkRequest;
 
@@ -23,12 +23,15 @@ const RECEIVER_NOT_READY_TIMER: u8 = 12;
 /// For ever, within the other bounds: there is always a receive posted where one is needed.
 const RECEIVER_NOT_READY_RETRIES: u8 = 7;
 
+/// Receives that one call posts.
+const RECEIVES_AT_ONCE: usize = 16;
+
 /// How much a queue pair holds.
 #[derive(Debug, Clone, Copy)]
 pub struct QueuePairLimits {
     /// Work requests posted and not completed.
     pub sends: u32,
-    /// Receives posted and not completed; needed for immediate values alone.
+    /// Receives posted and not completed: one for each of the peer's immediate values.
     pub receives: u32,
     /// Bytes that may travel in a request. E810 has 101.
     pub inline_bytes: u32,
@@ -272,31 +275,28 @@ impl QueuePair {
         self.check("ibv_post_send", status)
     }
 
-    /// Posts a receive into part of a memory region, for a peer's immediate value (no bytes) or send.
+    /// Posts `count` receives without memory, each for one of the peer's writes with an immediate value, which completes
+    /// with the number `id`.
     ///
     /// # Errors
-    /// The part lies outside, the queue is full, or the device refuses.
-    pub fn post_receive(
-        &self,
-        region: &MemoryRegion,
-        offset: usize,
-        bytes: usize,
-        id: u64,
-    ) -> Result<(), Error> {
-        let mut segment = region.part(offset, bytes)?;
-        let mut request = sys::ibv_recv_wr {
-            wr_id: id,
-            sg_list: &raw mut segment,
-            num_sge: 1,
-            ..sys::ibv_recv_wr::default()
-        };
+    /// The queue is full, or the device refuses.
+    pub fn post_receives(&self, count: usize, id: u64) -> Result<(), Error> {
         // SAFETY: as in `post`.
         let post = unsafe { self.domain.context.raw.as_ref() }.ops.post_recv;
         let Some(post) = post else { return Err(Error::SymbolMissing { symbol: "post_recv" }) };
-        let mut refused = std::ptr::null_mut();
-        // SAFETY: as in `post`.
-        let status = unsafe { post(self.raw.as_ptr(), &raw mut request, &raw mut refused) };
-        self.check("ibv_post_recv", status)
+        for first in (0..count).step_by(RECEIVES_AT_ONCE) {
+            let request = sys::ibv_recv_wr { wr_id: id, ..sys::ibv_recv_wr::default() };
+            let mut requests = [request; RECEIVES_AT_ONCE];
+            for index in 1..RECEIVES_AT_ONCE.min(count - first) {
+                requests[index - 1].next = &raw mut requests[index];
+            }
+            let mut refused = std::ptr::null_mut();
+            // SAFETY: a live queue pair; the requests live until the call returns, and the provider copies what it
+            // needs.
+            let status = unsafe { post(self.raw.as_ptr(), requests.as_mut_ptr(), &raw mut refused) };
+            self.check("ibv_post_recv", status)?;
+        }
+        Ok(())
     }
 
     fn check(&self, call: &str, status: c_int) -> Result<(), Error> {

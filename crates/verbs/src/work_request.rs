@@ -22,6 +22,8 @@ pub(crate) enum Data {
     Copied(sys::ibv_sge),
     /// Eight bytes that travel in the request itself.
     Inline([u8; 8]),
+    /// No bytes.
+    Nothing,
 }
 
 /// One RDMA write, or one read.
@@ -59,13 +61,18 @@ impl WorkRequest {
         Self { data, read: false, remote, immediate: None, id: 0, signaled: false }
     }
 
+    /// Writes no bytes, for the immediate value that goes with it.
+    pub fn empty(remote: Remote) -> Self {
+        Self { data: Data::Nothing, read: false, remote, immediate: None, id: 0, signaled: false }
+    }
+
     /// Has the processor copy the bytes into the request, which saves the NIC a read of memory. They may change as soon
     /// as the request is posted. At most the queue pair's `inline_bytes`.
     #[must_use]
     pub fn inlined(self) -> Self {
         match self.data {
             Data::Registered(segment) => Self { data: Data::Copied(segment), ..self },
-            Data::Copied(_) | Data::Inline(_) => self,
+            Data::Copied(_) | Data::Inline(_) | Data::Nothing => self,
         }
     }
 
@@ -96,11 +103,12 @@ impl WorkRequest {
                 *inline = bytes;
                 sys::ibv_sge { addr: inline.as_ptr() as u64, length: 8, lkey: 0 }
             }
+            Data::Nothing => sys::ibv_sge::default(),
         };
         let mut request = sys::ibv_send_wr {
             wr_id: self.id,
             sg_list: segment,
-            num_sge: 1,
+            num_sge: i32::from(!matches!(self.data, Data::Nothing)),
             opcode: if self.read { sys::IBV_WR_RDMA_READ } else { sys::IBV_WR_RDMA_WRITE },
             send_flags: flags,
             ..sys::ibv_send_wr::default()
@@ -137,5 +145,7 @@ mod tests {
         assert_eq!((rdma.remote_addr, rdma.rkey, immediate), (0x1234, 77, 1u32.to_be()));
         let plain = WorkRequest::write_inline(9, remote).lower(&mut segment, &mut inline);
         assert_eq!((plain.opcode, plain.send_flags), (sys::IBV_WR_RDMA_WRITE, sys::IBV_SEND_INLINE));
+        let empty = WorkRequest::empty(remote).with_immediate(1).lower(&mut segment, &mut inline);
+        assert_eq!((empty.opcode, empty.num_sge), (sys::IBV_WR_RDMA_WRITE_WITH_IMM, 0));
     }
 }

@@ -59,21 +59,25 @@ fn writes(connection: &mut Connection) -> Outcome {
 fn immediate(connection: &mut Connection) -> Outcome {
     const VALUE: u32 = 0xC0FF_EE01;
     if connection.rank == 1 {
-        connection.pair.post_receive(&connection.region, FLAG, 0, 7)?;
+        connection.pair.post_receives(2, 7)?;
         connection.agree()?;
-        let completion = connection.completion()?;
-        if !completion.succeeded() || (completion.id, completion.immediate) != (7, Some(VALUE)) {
-            return Err(format!("unexpected: {completion:?}").into());
+        for (bytes, value) in [(PAYLOAD, VALUE), (0, VALUE + 1)] {
+            let completion = connection.completion()?;
+            let brought = (completion.id, completion.bytes as usize, completion.immediate);
+            if !completion.succeeded() || brought != (7, bytes, Some(value)) {
+                return Err(format!("unexpected: {completion:?}").into());
+            }
+            println!("receive 7 brought {value:#x} with {bytes} bytes");
         }
         connection.memory.check(1)?;
-        println!("receive {} brought {:#x}", completion.id, VALUE);
     } else {
         connection.agree()?;
         connection.memory.fill(1);
         let request = WorkRequest::write(&connection.region, 0, PAYLOAD, connection.remote)?;
-        connection.pair.post(&[request.with_immediate(VALUE).signaled(3)])?;
+        let empty = WorkRequest::empty(connection.remote).with_immediate(VALUE + 1);
+        connection.pair.post(&[request.with_immediate(VALUE), empty.signaled(3)])?;
         let completion = connection.completion()?;
-        if !completion.succeeded() || completion.id != 3 {
+        if !completion.succeeded() || (completion.id, completion.immediate) != (3, None) {
             return Err(format!("unexpected: {completion:?}").into());
         }
     }
