@@ -6,6 +6,7 @@ use std::net::TcpStream;
 
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
+use super::PIECE_BYTES;
 use super::header::{HEADER_BYTES, Header};
 use crate::plugin::connection::stream::not_now;
 
@@ -70,7 +71,7 @@ impl Frame {
         } else {
             // SAFETY: the core keeps the buffer, unchanged, until the request is complete; `gone` is below `length`
             // here, or the frame would have left the queue.
-            unsafe { std::slice::from_raw_parts(self.data.add(gone), self.length - gone) }
+            unsafe { std::slice::from_raw_parts(self.data.add(gone), (self.length - gone).min(PIECE_BYTES)) }
         };
         let parts = [IoSlice::new(header), IoSlice::new(payload)];
         // Not `write`: a peer that has gone must not be a signal to a host that has not asked for it.

@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::net::TcpStream;
 
-use super::broken;
 use super::header::{EAGER, HEADER_BYTES, Header};
+use super::{PIECE_BYTES, broken};
 use crate::plugin::comm::control::Control;
 use crate::plugin::comm::{Arrival, Failure, Incoming};
 use crate::plugin::connection::stream::not_now;
@@ -125,7 +125,7 @@ impl Inbox {
         let Incoming { tag, data, room, .. } = *incoming;
         let index = self.counted.next(tag);
         self.counted.advance(tag);
-        let entry = Entry { tag, index, data, room, request, part, _memory: () };
+        let entry = Entry { tag, index, data, room, request, part, memory: () };
         let (place, generation) = self.posted.insert(entry);
         self.filled[place] = 0;
         Announcement {
@@ -261,6 +261,8 @@ impl<S: Read> Lane<S> {
             let (wanted, result) = match &mut self.body {
                 Some(body) if (body.header.length - body.filled) as usize > INPUT_BYTES / 2 => {
                     let rest = inbox.rest_of(body)?;
+                    let piece = rest.len().min(PIECE_BYTES);
+                    let rest = &mut rest[..piece];
                     let result = self.socket.read(rest);
                     if let Ok(count) = result {
                         body.filled += count as u64;
