@@ -52,18 +52,20 @@ fn plugin() -> Result<Line, Error> {
 }
 
 fn iperf3() -> Result<Line, Error> {
-    let port = free_port()?.to_string();
-    // As many bytes as the plugin moves. The client waits for the server by trying again.
+    let number = free_port()?;
+    let port = number.to_string();
+    // As many bytes as the plugin moves. The client looks whether the server listens before it calls: a call that fails
+    // could be the one that the server waits for.
     let bytes = (MESSAGE * MESSAGES).to_string();
-    let client = format!(
-        "for attempt in $(seq 100); do iperf3 -J -c 127.0.0.1 -p {port} -n {bytes} && exit; sleep 0.05; done; exit 1"
-    );
+    let listening =
+        format!("until grep -q '0100007F:{number:04X} .* 0A ' /proc/net/tcp; do sleep 0.05; done");
+    let client = format!("{listening}; iperf3 -J -c 127.0.0.1 -p {port} -n {bytes}");
     let processes = [
         Invocation::new("iperf3", &["-s", "-1", "-B", "127.0.0.1", "-p", &port, "-J"]),
         Invocation::new("/bin/sh", &["-c", &client]),
     ];
     let printed = driver::collect("iperf3", Place::PluginTcp.name(), &processes, &[])?;
-    // Server and client both print; failed attempts of the client print an error without a rate.
+    // Server and client both print.
     let rate = serde_json::Deserializer::from_str(&printed)
         .into_iter::<serde_json::Value>()
         .map_while(Result::ok)
