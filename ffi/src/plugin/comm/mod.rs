@@ -166,7 +166,7 @@ impl Comm {
         let (requests, path) = &mut *lock(half);
         let room = match path {
             ReceivePath::Tcp(path) => Ok(path.room()),
-            ReceivePath::Rdma(path) => path.room(),
+            ReceivePath::Rdma(path) => path.room(|arrival| self.note(requests, &arrival)),
         };
         if room.map_err(|failure| self.fail(failure))? < parts.len() {
             return Ok(None);
@@ -211,11 +211,7 @@ impl Comm {
             }
             Half::Receive(half) => {
                 let (requests, path) = &mut *lock(half);
-                let statistics = &self.device.statistics;
-                let arrived = |arrival: Arrival| {
-                    statistics.received(arrival.bytes);
-                    requests.finish_part(arrival.request, arrival.part, arrival.bytes);
-                };
+                let arrived = |arrival: Arrival| self.note(requests, &arrival);
                 let progress = match path {
                     ReceivePath::Tcp(path) => path.progress(arrived),
                     ReceivePath::Rdma(path) => path.progress(arrived),
@@ -225,6 +221,11 @@ impl Comm {
         };
         // What is complete stays complete, whatever has become of the connection since.
         finished.transpose().map_err(|failure| self.fail(failure))
+    }
+
+    fn note(&self, requests: &mut Requests, arrival: &Arrival) {
+        self.device.statistics.received(arrival.bytes);
+        requests.finish_part(arrival.request, arrival.part, arrival.bytes);
     }
 
     fn check_buffer(

@@ -278,9 +278,9 @@ impl Joining {
         let keep_alive = self.stream.keep_alive(device.settings.peer_timeout);
         keep_alive.map_err(|error| PluginError::system("setsockopt(SO_KEEPALIVE)", error))?;
         let control = Control::new(self.stream);
-        let (striping, eager_bytes) = (self.introduction.terms.striping(), self.eager_bytes);
+        let eager_bytes = self.eager_bytes;
         let path = if let Some(connected) = self.rdma {
-            let receiver = rdma::Receiver::new(device, control, connected, eager_bytes, striping)?;
+            let receiver = rdma::Receiver::new(device, control, connected, eager_bytes)?;
             ReceivePath::Rdma(Box::new(receiver))
         } else {
             let lanes = self.lanes.into_iter().flatten().collect();

@@ -63,7 +63,7 @@ pub(crate) struct Entry<M> {
     pub(crate) request: usize,
     pub(crate) part: usize,
     /// What keeps the memory registered.
-    pub(crate) _memory: M,
+    pub(crate) memory: M,
 }
 
 /// The receiver's places for receives that wait.
@@ -114,11 +114,6 @@ impl<M> Posted<M> {
         self.order.iter().copied().find(fits)
     }
 
-    /// Places in use, oldest first.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = usize> + '_ {
-        self.order.iter().copied()
-    }
-
     /// Gives a place back.
     pub(crate) fn remove(&mut self, place: usize) -> Option<Entry<M>> {
         self.order.retain(|used| *used != place);
@@ -139,7 +134,7 @@ mod tests {
     use crate::plugin::protocol::KIND_ANNOUNCE;
 
     fn entry(tag: i32, index: u64) -> Entry<()> {
-        Entry { tag, index, data: std::ptr::null_mut(), room: 8, request: 0, part: 0, _memory: () }
+        Entry { tag, index, data: std::ptr::null_mut(), room: 8, request: 0, part: 0, memory: () }
     }
 
     #[test]
@@ -150,7 +145,7 @@ mod tests {
         assert_eq!((posted.find(7, 1), posted.find(8, 0)), (Some(second), None));
         assert!(posted.remove(first).is_some() && posted.remove(first).is_none());
         assert_eq!(posted.insert(entry(9, 0)), (first, generation + 1));
-        assert_eq!(posted.in_order().collect::<Vec<_>>(), [second, first]);
+        assert_eq!(posted.order, [second, first]);
         assert_eq!(posted.room(), MAX_POSTED - 2);
     }
 

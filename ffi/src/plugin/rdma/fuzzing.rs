@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use halo_fabric::Arena;
 
+use super::immediate::Immediate;
 use super::inbox::Inbox;
-use super::layout::{self, EagerRecord, RING, Slot, done_word};
+use super::layout::{self, RING};
 use super::ring::Ring;
 use crate::plugin::fuzzing::{Buffers, Script};
-use crate::plugin::protocol::{ANNOUNCEMENT_BYTES, EAGER_SLOTS, MAX_LANES, MAX_POSTED, Striping};
+use crate::plugin::protocol::{ANNOUNCEMENT_BYTES, MAX_LANES, MAX_POSTED};
 
 const EAGER_BYTES: usize = 96;
 
@@ -17,48 +18,40 @@ pub(crate) fn inbox(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     let size = layout::receiver::bytes(EAGER_BYTES);
     let arena = Arc::new(Arena::allocate(size).expect("a few pages of memory"));
-    let striping = Striping { lanes: 1 + script.byte() as usize % MAX_LANES, threshold: 64 };
-    let mut inbox = Inbox::new(Arc::clone(&arena), EAGER_BYTES, striping);
+    let mut inbox = Inbox::new(Arc::clone(&arena), EAGER_BYTES);
     let mut buffers = Buffers::default();
-    let mut eager = 0u64;
     while !script.is_over() {
-        match script.byte() % 6 {
+        let mut arrived = |arrival| buffers.arrived(&arrival);
+        let taken = match script.byte() % 6 {
             0 if inbox.room() > 0 => {
                 let (request, incoming) = buffers.lend(i32::from(script.byte() % 3));
                 inbox.post(request, 0, &incoming);
+                Ok(())
             }
-            // The flag of a message that was written straight into its receive.
+            // A part of a message that was written straight into its receive.
             1 => {
-                let place = script.byte() as usize % 4;
-                let word = done_word(u32::from(script.byte() % 4), script.size());
-                for lane in 0..=script.byte() as usize % MAX_LANES {
-                    arena.store(layout::receiver::flag(place, lane), word);
-                }
+                let (place, generation) = (u32::from(script.byte() % 4), u32::from(script.byte() % 4));
+                let part = Immediate::part(place, generation, 1 + script.byte() as usize % MAX_LANES);
+                inbox.take(part.encode(), script.size() as u32, &mut arrived)
             }
-            // An eager message, in its turn or in another's.
             2 => {
-                let number = eager + u64::from(script.byte() % 8 == 7);
-                let slot = Slot::of(layout::receiver::SLOTS, number, EAGER_BYTES);
-                let (tag, index) = (i32::from(script.byte() % 3), u64::from(script.byte() % 4));
-                let record = EagerRecord { tag, bytes: script.size() as u32, index };
-                arena.write(slot.record, bytemuck::bytes_of(&record));
-                arena.store(slot.flag, number + 1);
-                eager += 1;
+                let eager = Immediate::eager(u16::from(script.byte() % 3), u64::from(script.byte() % 4));
+                inbox.take(eager.encode(), script.size() as u32, &mut arrived)
             }
             // Anything, anywhere.
             3 => {
                 let noise = script.take(16);
-                let at = script.word() as usize % (size - noise.len());
-                arena.write(at, noise);
+                arena.write(script.word() as usize % (size - noise.len()), noise);
+                inbox.take(script.word() as u32, script.word() as u32, &mut arrived)
             }
-            4 => {
-                let mut arrived = |arrival| buffers.arrived(&arrival);
-                if inbox.take_eager(&mut arrived).is_err() || inbox.take_written(&mut arrived).is_err() {
-                    break;
-                }
-                assert!(inbox.consumed() <= eager + EAGER_SLOTS as u64 + MAX_POSTED as u64);
+            4 => inbox.take_eager(&mut arrived),
+            _ => {
+                inbox.tell(|told| assert!((told.slot as usize) < MAX_POSTED && told.room > 0));
+                Ok(())
             }
-            _ => drop(inbox.anything_new()),
+        };
+        if taken.is_err() {
+            break;
         }
     }
     buffers.check();
@@ -67,8 +60,7 @@ pub(crate) fn inbox(bytes: &[u8]) {
 /// A receiver against a sender.
 pub(crate) fn ring(bytes: &[u8]) {
     let mut script = Script::new(bytes);
-    let size = layout::sender::bytes(EAGER_BYTES);
-    let arena = Arc::new(Arena::allocate(size).expect("a few pages of memory"));
+    let arena = Arc::new(Arena::allocate(layout::sender::BYTES).expect("a few pages of memory"));
     let mut ring = Ring::new(Arc::clone(&arena));
     let mut written = 0u64;
     while !script.is_over() {

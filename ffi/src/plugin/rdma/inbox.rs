@@ -1,42 +1,54 @@
-//! What a sender writes into the receiver's memory, read: flags of receives, and eager messages in their slots. It is
-//! memory and arithmetic alone: whatever stands there, it is read or refused.
+//! What a sender writes into the receiver's memory, read: messages in their receives, and eager messages in their slots. It
+//! is memory and arithmetic alone: whatever immediate values come, they are read or refused.
 
 use std::sync::Arc;
 
 use halo_fabric::Arena;
 use halo_verbs::MemoryRegion;
 
-use super::layout::{self, EagerRecord, RECORD_BYTES, Slot, read_word};
+use super::immediate::{Immediate, same_generation, whole_index};
+use super::layout;
 use crate::plugin::comm::memory::Memory;
 use crate::plugin::comm::{Arrival, Failure, Incoming};
 use crate::plugin::protocol::{
-    Announcement, EAGER_SLOTS, Entry, KIND_ANNOUNCE, MAX_LANES, PROTOCOL_VERSION, Posted, Striping,
-    TagCounters,
+    Announcement, EAGER_SLOTS, Entry, KIND_ANNOUNCE, MAX_POSTED, PROTOCOL_VERSION, Posted, TagCounters,
 };
 
-/// Receives that wait, and where their messages show.
+/// Receives that wait, and messages that wait for theirs.
 #[derive(Debug)]
 pub(super) struct Inbox {
     arena: Arc<Arena>,
-    striping: Striping,
     eager_bytes: usize,
     counted: TagCounters,
     posted: Posted<Option<Arc<MemoryRegion>>>,
-    /// Eager messages seen, and those of them whose receives have not been posted.
+    /// Of the receive in each place: parts that have come, and their bytes.
+    filled: Vec<(usize, u64)>,
+    /// Places of receives that the sender has not been told of, in the order of posting.
+    untold: Vec<usize>,
     eager_seen: u64,
-    early: Vec<u64>,
+    /// Eager messages that lie in their slots.
+    early: Vec<Early>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Early {
+    number: u64,
+    tag: i32,
+    index: u64,
+    bytes: usize,
 }
 
 impl Inbox {
-    pub(super) fn new(arena: Arc<Arena>, eager_bytes: usize, striping: Striping) -> Self {
+    pub(super) fn new(arena: Arc<Arena>, eager_bytes: usize) -> Self {
         Self {
             arena,
-            striping,
             eager_bytes,
             counted: TagCounters::default(),
             posted: Posted::default(),
+            filled: vec![(0, 0); MAX_POSTED],
+            untold: Vec::with_capacity(MAX_POSTED),
             eager_seen: 0,
-            early: Vec::new(),
+            early: Vec::with_capacity(EAGER_SLOTS),
         }
     }
 
@@ -50,127 +62,131 @@ impl Inbox {
         self.posted.is_empty()
     }
 
-    /// Posts one part of a receive; what its sender must be told.
-    pub(super) fn post(&mut self, request: usize, part: usize, incoming: &Incoming<'_>) -> Announcement {
+    /// Posts one part of a receive.
+    pub(super) fn post(&mut self, request: usize, part: usize, incoming: &Incoming<'_>) {
         let Incoming { tag, data, room, memory } = *incoming;
         let index = self.counted.next(tag);
         self.counted.advance(tag);
-        let region = memory.and_then(Memory::region).cloned();
-        let key = region.as_ref().map_or(0, |region| region.remote_key());
-        let entry = Entry { tag, index, data, room, request, part, _memory: region };
-        let (place, generation) = self.posted.insert(entry);
-        for lane in 0..MAX_LANES {
-            self.arena.store(layout::receiver::flag(place, lane), 0);
-        }
-        Announcement {
-            kind: KIND_ANNOUNCE,
-            version: PROTOCOL_VERSION,
-            tag,
-            slot: place as u32,
-            generation,
-            key,
-            index,
-            room,
-            address: data as u64,
-            ..Announcement::credit(0)
-        }
+        let memory = memory.and_then(Memory::region).cloned();
+        let (place, _) = self.posted.insert(Entry { tag, index, data, room, request, part, memory });
+        self.filled[place] = (0, 0);
+        self.untold.push(place);
     }
 
-    /// Whether a flag was raised since the last look.
-    pub(super) fn anything_new(&self) -> bool {
-        let slot = Slot::of(layout::receiver::SLOTS, self.eager_seen, self.eager_bytes);
-        self.arena.load(slot.flag) == self.eager_seen + 1
-            || self.posted.in_order().any(|place| {
-                let word = self.arena.load(layout::receiver::flag(place, 0));
-                read_word(word).0 == self.posted.generation(place)
-            })
+    /// Whether there are receives that the sender has not been told of.
+    pub(super) fn has_untold(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Has `tell` hear of every receive that the sender has not been told of.
+    pub(super) fn tell(&mut self, mut tell: impl FnMut(&Announcement)) {
+        for place in self.untold.drain(..) {
+            let Some(entry) = self.posted.get(place) else { continue };
+            let Entry { tag, index, data, room, memory, .. } = entry;
+            tell(&Announcement {
+                kind: KIND_ANNOUNCE,
+                version: PROTOCOL_VERSION,
+                tag: *tag,
+                slot: place as u32,
+                generation: self.posted.generation(place),
+                key: memory.as_ref().map_or(0, |region| region.remote_key()),
+                index: *index,
+                room: *room,
+                address: *data as u64,
+                ..Announcement::credit(0)
+            });
+        }
     }
 
     /// Eager messages whose slots are free again: all before the oldest that is still in use.
     pub(super) fn consumed(&self) -> u64 {
-        self.early.iter().copied().min().unwrap_or(self.eager_seen)
+        self.early.first().map_or(self.eager_seen, |early| early.number)
+    }
+
+    /// Takes in a write of `bytes` bytes with an immediate value.
+    pub(super) fn take(
+        &mut self,
+        immediate: u32,
+        bytes: u32,
+        arrived: &mut impl FnMut(Arrival),
+    ) -> Result<(), Failure> {
+        let refuse = |what: &str| {
+            let value = Immediate::decode(immediate);
+            Err(Failure::Protocol(format!("{what}: {bytes} bytes, {value:?}")))
+        };
+        match Immediate::decode(immediate) {
+            Immediate::Part { place, generation, parts } => {
+                let Some(Entry { tag, room, .. }) = self.posted.get(place) else {
+                    return refuse("a message for a receive that does not wait");
+                };
+                if !same_generation(self.posted.generation(place), generation) {
+                    return refuse("a message for a receive that is complete");
+                }
+                let (count, total) = &mut self.filled[place];
+                (*count, *total) = (*count + 1, *total + u64::from(bytes));
+                let (count, total) = (*count, *total);
+                if total > *room {
+                    return Err(Failure::Truncation { tag: *tag, bytes: total, room: *room });
+                }
+                if count > parts {
+                    return refuse("more parts than the message has");
+                }
+                if count == parts {
+                    self.untold.retain(|untold| *untold != place);
+                    self.complete(place, total, arrived);
+                }
+                Ok(())
+            }
+            Immediate::Eager { tag, index } => {
+                let (tag, bytes) = (i32::from(tag), bytes as usize);
+                let Some(index) = whole_index(self.counted.next(tag), index) else {
+                    return refuse("a message with a number below 0");
+                };
+                if bytes > self.eager_bytes || self.early.len() >= EAGER_SLOTS {
+                    return refuse("a message that is too large for its slot, or one too many");
+                }
+                self.early.push(Early { number: self.eager_seen, tag, index, bytes });
+                self.eager_seen += 1;
+                Ok(())
+            }
+        }
     }
 
     /// Hands out eager messages whose receives are posted.
     pub(super) fn take_eager(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
-        if self.eager_bytes == 0 {
-            return Ok(());
-        }
-        loop {
-            let slot = Slot::of(layout::receiver::SLOTS, self.eager_seen, self.eager_bytes);
-            let seen = self.arena.load(slot.flag) == self.eager_seen + 1;
-            if self.early.len() >= EAGER_SLOTS || !seen {
-                break;
+        let mut at = 0;
+        while let Some(early) = self.early.get(at).copied() {
+            if self.hand_out(&early, arrived)? {
+                self.early.remove(at);
+            } else {
+                at += 1;
             }
-            self.early.push(self.eager_seen);
-            self.eager_seen += 1;
         }
-        if self.early.is_empty() {
-            return Ok(());
-        }
-        let mut early = std::mem::take(&mut self.early);
-        let mut result = Ok(());
-        early.retain(|number| match self.hand_out(*number, arrived) {
-            Ok(handed) => !handed,
-            Err(failure) => {
-                result = Err(failure);
-                true
-            }
-        });
-        self.early = early;
-        result
+        Ok(())
     }
 
     /// Copies an eager message into its receive, if that has been posted.
-    fn hand_out(&mut self, number: u64, arrived: &mut impl FnMut(Arrival)) -> Result<bool, Failure> {
-        let slot = Slot::of(layout::receiver::SLOTS, number, self.eager_bytes);
-        let record = self.arena.read(slot.record, RECORD_BYTES);
-        let EagerRecord { tag, bytes, index } = bytemuck::pod_read_unaligned(record);
-        let length = bytes as usize;
-        if length > self.eager_bytes {
-            return Err(Failure::Protocol(format!("{length} bytes in a slot of {}", self.eager_bytes)));
-        }
+    fn hand_out(&mut self, early: &Early, arrived: &mut impl FnMut(Arrival)) -> Result<bool, Failure> {
+        let Early { number, tag, index, bytes } = *early;
         let Some(place) = self.posted.find(tag, index) else { return Ok(false) };
-        let Some(Entry { data, room, request, part, .. }) = self.posted.remove(place) else {
-            return Ok(false);
-        };
-        if u64::from(bytes) > room {
-            return Err(Failure::Truncation { tag, bytes: u64::from(bytes), room });
+        let Some(Entry { data, room, .. }) = self.posted.get(place) else { return Ok(false) };
+        if bytes as u64 > *room {
+            return Err(Failure::Truncation { tag, bytes: bytes as u64, room: *room });
         }
-        if length > 0 {
-            let payload = self.arena.read(slot.payload(length), length);
+        if bytes > 0 {
+            let payload = self.arena.read(layout::receiver::slot(number, self.eager_bytes), bytes);
             // SAFETY: the core lends the buffer until the request is complete; it has room, and the arena is this
             // process's own.
-            unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), data, length) };
+            unsafe { std::ptr::copy_nonoverlapping(payload.as_ptr(), *data, bytes) };
         }
-        arrived(Arrival { request, part, bytes: u64::from(bytes) });
+        self.untold.retain(|untold| *untold != place);
+        self.complete(place, bytes as u64, arrived);
         Ok(true)
     }
 
-    /// Hands out messages that were written straight into their receives.
-    pub(super) fn take_written(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
-        let mut complete: [Option<(usize, u64)>; 16] = [None; 16];
-        let mut count = 0;
-        for place in self.posted.in_order() {
-            let generation = self.posted.generation(place);
-            let word = |lane| read_word(self.arena.load(layout::receiver::flag(place, lane)));
-            let (seen, bytes) = word(0);
-            if seen != generation {
-                continue;
-            }
-            let parts = self.striping.parts(bytes).count();
-            if (1..parts).all(|lane| word(lane) == (generation, bytes)) && count < complete.len() {
-                complete[count] = Some((place, bytes));
-                count += 1;
-            }
-        }
-        for (place, bytes) in complete.into_iter().flatten() {
-            let Some(Entry { room, request, part, tag, .. }) = self.posted.remove(place) else { continue };
-            if bytes > room {
-                return Err(Failure::Truncation { tag, bytes, room });
-            }
+    fn complete(&mut self, place: usize, bytes: u64, arrived: &mut impl FnMut(Arrival)) {
+        if let Some(Entry { request, part, .. }) = self.posted.remove(place) {
             arrived(Arrival { request, part, bytes });
         }
-        Ok(())
     }
 }

@@ -1,6 +1,9 @@
-//! One queue pair, with the count of what it has to do: a full queue is an answer, not an error.
+//! One queue pair, with the count of what it has to do: a full queue is an answer, not an error, and a receive that was
+//! used is given back.
 
 use halo_verbs::{Error, QueuePair, WorkRequest};
+
+use super::layout::RECEIVES_AT_ONCE;
 
 /// Work requests that a queue holds.
 pub(super) const DEPTH: u32 = 1024;
@@ -12,11 +15,13 @@ pub(super) struct Lane {
     completed: u64,
     /// Posted when a completion was last asked for.
     signaled: u64,
+    /// Receives that the peer has used and that were not given back yet.
+    used: usize,
 }
 
 impl Lane {
     pub(super) fn new(pair: QueuePair) -> Self {
-        Self { pair, posted: 0, completed: 0, signaled: 0 }
+        Self { pair, posted: 0, completed: 0, signaled: 0, used: 0 }
     }
 
     /// Whether so many more fit.
@@ -49,6 +54,16 @@ impl Lane {
         self.pair.post(&requests)
     }
 
+    /// Notes that the peer has used a receive, which completed with the number `id`, as its successor will.
+    pub(super) fn received(&mut self, id: u64) -> Result<(), Error> {
+        self.used += 1;
+        if self.used < RECEIVES_AT_ONCE {
+            return Ok(());
+        }
+        self.used = 0;
+        self.pair.post_receives(RECEIVES_AT_ONCE, id)
+    }
+
     /// Notes that everything up to this place in the queue is complete.
     pub(super) fn complete(&mut self, place: u64) {
         self.completed = self.completed.max(place);
@@ -66,12 +81,11 @@ pub(super) struct Name {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A part of a message.
+    /// A message, or a part of one.
     Part = 0,
-    Eager = 1,
-    /// Announcements and credit.
-    Told = 2,
-    Flush = 3,
+    /// What the sides tell each other beside messages.
+    Told = 1,
+    Flush = 2,
 }
 
 const PLACE_BITS: u32 = 44;
@@ -83,7 +97,7 @@ impl Name {
     }
 
     pub(super) fn decode(number: u64) -> Self {
-        let kind = [Kind::Part, Kind::Eager, Kind::Told, Kind::Flush][(number >> 62) as usize];
+        let kind = [Kind::Part, Kind::Told, Kind::Flush, Kind::Flush][(number >> 62) as usize];
         Self {
             kind,
             lane: (number >> 56) as usize & 0x3f,
@@ -99,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_name_is_read_as_it_was_written() {
-        for kind in [Kind::Part, Kind::Eager, Kind::Told, Kind::Flush] {
+        for kind in [Kind::Part, Kind::Told, Kind::Flush] {
             let name = Name { kind, lane: 7, request: 255, place: (1 << PLACE_BITS) - 1 };
             assert_eq!(Name::decode(name.encode()), name);
         }

@@ -1,11 +1,13 @@
-//! Messages over RDMA. The receiver writes announcements into a ring in the sender's memory; the sender writes the
-//! payload into the receive and, behind it on the same queue pair, one word that says so. Small messages go eagerly
-//! into a slot of the receiver's, payload and record in one write and a flag behind it. Nothing is received by the
-//! queue pairs themselves, so nothing can run out of receives.
+//! Messages over RDMA. Each is one write with an immediate value, which says what has come: a large one goes straight
+//! into its receive, whose address the receiver has announced in a ring in the sender's memory; a small one goes eagerly
+//! into a slot of the receiver's and is copied from there. The receiver's queue pairs have a receive posted for everything
+//! that can be under way. As long as messages go eagerly the sender tells the receiver to be quiet: what is not announced
+//! costs neither side anything.
 
 mod flush;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod immediate;
 mod inbox;
 mod lane;
 mod layout;

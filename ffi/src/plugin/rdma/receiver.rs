@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use halo_verbs::WorkRequest;
+use halo_verbs::{Completion, WorkRequest};
 
 use super::flush::Flush;
 use super::inbox::Inbox;
@@ -13,7 +13,7 @@ use crate::plugin::comm::memory::Memory;
 use crate::plugin::comm::{Arrival, Failure, Incoming};
 use crate::plugin::device::Device;
 use crate::plugin::error::PluginError;
-use crate::plugin::protocol::{ANNOUNCEMENT_BYTES, EAGER_SLOTS, Striping};
+use crate::plugin::protocol::{ANNOUNCEMENT_BYTES, EAGER_SLOTS};
 
 /// Completions taken per look.
 const COMPLETIONS: usize = 16;
@@ -36,31 +36,47 @@ impl Receiver {
         control: Control,
         connected: Connected,
         eager_bytes: usize,
-        striping: Striping,
     ) -> Result<Self, PluginError> {
         let flush = if device.gpu_direct() { Some(Flush::new(device, &connected)?) } else { None };
-        let inbox = Inbox::new(Arc::clone(&connected.arena), eager_bytes, striping);
+        let inbox = Inbox::new(Arc::clone(&connected.arena), eager_bytes);
         Ok(Self { control, flush, connected, inbox, eager_bytes, announced: 0, eager_told: 0 })
     }
 
-    /// Receives that can still be posted: none while the queue for announcements is full.
-    pub(crate) fn room(&mut self) -> Result<usize, Failure> {
-        // Two writes of announcements (the ring may wrap), their count, and a credit.
-        if !self.connected.lanes[0].has_room(4) {
-            self.reap(&mut |_| {})?;
+    /// Receives that can still be posted: none while the queue for announcements is full. `arrived` is told every part
+    /// that turns out to be complete.
+    pub(crate) fn room(&mut self, mut arrived: impl FnMut(Arrival)) -> Result<usize, Failure> {
+        if !self.may_announce() {
+            self.take_in(&mut arrived)?;
         }
-        Ok(if self.connected.lanes[0].has_room(4) { self.inbox.room() } else { 0 })
+        Ok(if self.may_announce() { self.inbox.room() } else { 0 })
     }
 
-    /// Posts the parts of a receive and announces them, in one or two writes and one word.
+    /// Room for two writes of announcements (the ring may wrap), their count, and a credit.
+    fn may_announce(&self) -> bool {
+        self.connected.lanes[0].has_room(4)
+    }
+
+    /// Posts the parts of a receive.
     pub(crate) fn post(&mut self, request: usize, parts: &[Incoming<'_>]) -> Result<(), Failure> {
-        let first = self.announced;
         for (part, incoming) in parts.iter().enumerate() {
-            let announcement = self.inbox.post(request, part, incoming);
-            let at = layout::receiver::staging(self.announced, self.eager_bytes);
-            self.connected.arena.write(at, bytemuck::bytes_of(&announcement));
-            self.announced += 1;
+            self.inbox.post(request, part, incoming);
         }
+        self.announce_unless_quiet()
+    }
+
+    /// Announces what waits, in one or two writes and one word, unless the sender would have no use for it.
+    fn announce_unless_quiet(&mut self) -> Result<(), Failure> {
+        let quiet = self.connected.arena.load(layout::receiver::QUIET) != 0;
+        if quiet || !self.inbox.has_untold() || !self.may_announce() {
+            return Ok(());
+        }
+        let first = self.announced;
+        let Self { inbox, connected, announced, eager_bytes, .. } = self;
+        inbox.tell(|announcement| {
+            let at = layout::receiver::staging(*announced, *eager_bytes);
+            connected.arena.write(at, bytemuck::bytes_of(announcement));
+            *announced += 1;
+        });
         self.announce(first)
     }
 
@@ -100,23 +116,35 @@ impl Receiver {
             .map_err(|error| failure(port, &error))
     }
 
-    /// Looks at the flags; `arrived` is told every part that is complete.
+    /// Takes in what has come; `arrived` is told every part that is complete.
     pub(crate) fn progress(&mut self, mut arrived: impl FnMut(Arrival)) -> Result<(), Failure> {
-        self.inbox.take_eager(&mut arrived)?;
+        self.take_in(&mut arrived)?;
         self.tell_credit()?;
-        self.inbox.take_written(&mut arrived)?;
-        self.reap(&mut arrived)?;
+        self.announce_unless_quiet()?;
         self.control.now_and_then();
-        if self.inbox.is_empty() {
+        if self.inbox.is_empty() || self.control.ended().is_none() {
             return Ok(());
         }
-        // What an orderly peer has written is complete before it closes: the flags have had their look.
+        // What an orderly peer has written is complete before it closes.
+        if self.control.lost().is_none() {
+            self.take_in(&mut arrived)?;
+        }
         match self.control.ended() {
-            Some(cause) if self.control.lost().is_some() || !self.inbox.anything_new() => {
-                Err(Failure::Lost(cause.to_owned()))
-            }
+            Some(cause) if !self.inbox.is_empty() => Err(Failure::Lost(cause.to_owned())),
             _ => Ok(()),
         }
+    }
+
+    fn take_in(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
+        let reaped = loop {
+            match self.reap(arrived) {
+                Ok(COMPLETIONS) => {}
+                other => break other,
+            }
+        };
+        // What came before a failure has come.
+        self.inbox.take_eager(arrived)?;
+        reaped.map(drop)
     }
 
     /// Tells how many slots are free again, when that is half of them.
@@ -133,26 +161,41 @@ impl Receiver {
         Ok(())
     }
 
-    fn reap(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
-        let Self { control, connected, flush, .. } = self;
-        let (mut broken, lanes) = (None, &mut connected.lanes);
+    fn reap(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<usize, Failure> {
+        let Self { control, connected, inbox, flush, .. } = self;
+        let (mut broken, mut refused, lanes, port) = (None, Ok(()), &mut connected.lanes, connected.port);
         let taken = connected.completions.poll::<COMPLETIONS>(|completion| {
-            let Name { kind, lane, request, place } = Name::decode(completion.id);
             if !completion.succeeded() {
-                broken.get_or_insert(completion);
-            } else if kind == Kind::Flush {
-                if let Some(flush) = flush.as_mut() {
-                    flush.complete(place);
+                // What failed by itself is the cause; the rest is only flushed.
+                if broken.is_none_or(|first: Completion| first.flushed()) {
+                    broken = Some(completion);
                 }
-                arrived(Arrival { request, part: 0, bytes: 0 });
+                return;
+            }
+            let result = if let Some(immediate) = completion.immediate {
+                let given_back = lanes[completion.id as usize].received(completion.id);
+                let given_back = given_back.map_err(|error| failure(port, &error));
+                given_back.and_then(|()| inbox.take(immediate, completion.bytes, arrived))
             } else {
-                lanes[lane].complete(place);
+                let Name { kind, lane, request, place } = Name::decode(completion.id);
+                match flush.as_mut().filter(|_| kind == Kind::Flush) {
+                    Some(flush) => {
+                        flush.complete(place);
+                        arrived(Arrival { request, part: 0, bytes: 0 });
+                    }
+                    None => lanes[lane].complete(place),
+                }
+                Ok(())
+            };
+            if refused.is_ok() {
+                refused = result;
             }
         });
-        let port = connected.port;
-        taken.map_err(|error| failure(port, &error))?;
-        broken.map_or(Ok(()), |completion| {
-            Err(failed(control, port, &connected.completions.explain(&completion)))
-        })
+        let taken = taken.map_err(|error| failure(port, &error))?;
+        refused?;
+        match broken {
+            Some(completion) => Err(failed(control, port, &connected.completions.explain(&completion))),
+            None => Ok(taken),
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use halo_verbs::{MemoryRegion, Remote, WorkRequest};
+use halo_verbs::{Error, MemoryRegion, Remote, WorkRequest};
 
+use super::immediate::Immediate;
 use super::lane::{Kind, Name};
-use super::layout::{self, EagerRecord, RECORD_BYTES, Slot, done_word};
+use super::layout;
 use super::ring::Ring;
 use super::{Connected, failed, failure};
 use crate::plugin::comm::control::Control;
@@ -15,6 +16,8 @@ use crate::plugin::protocol::{Announcement, EAGER_SLOTS, MAX_POSTED, Striping};
 
 /// Completions taken per look.
 const COMPLETIONS: usize = 16;
+/// After so many eager messages in a row the receiver need not announce.
+const QUIET_AFTER: u32 = 16;
 
 #[derive(Debug)]
 pub(crate) struct Sender {
@@ -27,7 +30,9 @@ pub(crate) struct Sender {
     /// The lane that the next message begins with: each has its turn.
     turn: usize,
     eager_sent: u64,
-    eager_completed: u64,
+    eager_in_a_row: u32,
+    /// Whether the receiver has been told not to announce.
+    quiet: bool,
     outstanding: Vec<Outstanding>,
 }
 
@@ -55,7 +60,8 @@ impl Sender {
             eager_bytes,
             turn: 0,
             eager_sent: 0,
-            eager_completed: 0,
+            eager_in_a_row: 0,
+            quiet: false,
             outstanding: (0..MAX_POSTED).map(|_| Outstanding::default()).collect(),
         }
     }
@@ -63,9 +69,14 @@ impl Sender {
     /// Puts a message on its way; false when its receive is not known yet and it cannot go without, or a queue is full.
     pub(crate) fn post(&mut self, message: &Outgoing<'_>) -> Result<bool, Failure> {
         let (index, told) = self.ring.next(message.tag)?;
-        let posted = match told {
-            Some(told) => self.write(message, &told)?,
-            None => self.write_eagerly(message, index)?,
+        let small = message.bytes <= self.eager_bytes as u64 && self.eager_bytes > 0;
+        let slot_free = self.eager_sent - self.ring.credit(self.eager_sent)? < EAGER_SLOTS as u64;
+        let eager = u16::try_from(message.tag).ok().filter(|_| small && slot_free);
+        self.hush(eager.is_some())?;
+        let posted = match (eager, told) {
+            (Some(tag), _) => self.write_eagerly(message, Immediate::eager(tag, index))?,
+            (None, Some(told)) => self.write(message, &told)?,
+            (None, None) => false,
         };
         if posted {
             self.ring.gone(message.tag, index);
@@ -75,77 +86,87 @@ impl Sender {
         Ok(posted)
     }
 
+    /// Tells the receiver whether it may be quiet, when that has changed: announcements are in vain while messages go
+    /// `eager`ly, and sought as soon as one does not.
+    fn hush(&mut self, eager: bool) -> Result<(), Failure> {
+        self.eager_in_a_row = if eager { self.eager_in_a_row.saturating_add(1) } else { 0 };
+        let quiet = self.eager_in_a_row > QUIET_AFTER;
+        if quiet == self.quiet || !self.connected.lanes[0].has_room(1) {
+            return Ok(());
+        }
+        let word = self.connected.remote(layout::receiver::QUIET);
+        let word = WorkRequest::write_inline(u64::from(quiet), word);
+        let name = |place| Name { kind: Kind::Told, lane: 0, request: 0, place }.encode();
+        let port = self.connected.port;
+        self.connected.lanes[0].post_quietly([word], name).map_err(|error| failure(port, &error))?;
+        self.quiet = quiet;
+        Ok(())
+    }
+
     /// Straight into the receive.
     fn write(&mut self, message: &Outgoing<'_>, told: &Announcement) -> Result<bool, Failure> {
-        let Outgoing { request, tag, data, bytes, memory } = *message;
+        let Outgoing { tag, bytes, .. } = *message;
         if bytes > told.room {
             return Err(Failure::Truncation { tag, bytes, room: told.room });
         }
-        let (parts, lanes) = (self.striping.parts(bytes).count(), self.connected.lanes.len());
-        // Messages find their receives by tag and number, so it does not matter which lane brings them.
-        let lane_of = |part: usize| (self.turn + part) % lanes;
-        if (0..parts).any(|part| !self.connected.lanes[lane_of(part)].has_room(2)) {
+        let (parts, lanes, turn) =
+            (self.striping.parts(bytes).count(), self.connected.lanes.len(), self.turn);
+        // Messages find their receives by place, so it does not matter which lane brings them.
+        let lane_of = |part: usize| (turn + part) % lanes;
+        if (0..parts).any(|part| !self.connected.lanes[lane_of(part)].has_room(1)) {
             return Ok(false);
         }
-        let port = self.connected.port;
-        let region = memory.and_then(Memory::region);
+        let immediate = Immediate::part(told.slot, told.generation, parts);
         for (part, (offset, length)) in self.striping.parts(bytes).enumerate() {
-            let lane = lane_of(part);
-            let flag = self.connected.remote(layout::receiver::flag(told.slot as usize, part));
-            let flag = WorkRequest::write_inline(done_word(told.generation, bytes), flag);
-            let name = |place| Name { kind: Kind::Part, lane, request, place }.encode();
-            let queue = &mut self.connected.lanes[lane];
-            let posted = match region.filter(|_| length > 0) {
-                Some(region) => {
-                    let to = Remote { address: told.address.wrapping_add(offset), key: told.key };
-                    let from = (data as u64 - region.address() + offset) as usize;
-                    let body = WorkRequest::write(region, from, length as usize, to);
-                    body.and_then(|body| queue.post([body, flag], name))
-                }
-                None => queue.post([flag], name),
-            };
-            posted.map_err(|error| failure(port, &error))?;
+            let to = Remote { address: told.address.wrapping_add(offset), key: told.key };
+            self.put(lane_of(part), message, (offset, length), to, immediate)?;
         }
         self.turn = lane_of(parts);
-        self.outstanding[request] = Outstanding { parts, bytes, _memory: region.cloned() };
+        self.note(message, parts);
         Ok(true)
     }
 
-    /// Into one of the receiver's slots, by way of this side's own.
-    fn write_eagerly(&mut self, message: &Outgoing<'_>, index: u64) -> Result<bool, Failure> {
-        let Outgoing { request, tag, data, bytes, memory } = *message;
-        let consumed = self.ring.credit(self.eager_sent)?;
-        let slots = EAGER_SLOTS as u64;
-        let small = bytes <= self.eager_bytes as u64 && self.eager_bytes > 0;
-        // The slot must be free on both sides: consumed there, and not being sent any more here.
-        let free = self.eager_sent - consumed < slots && self.eager_sent - self.eager_completed < slots;
-        // The processor does not read the GPU's memory.
-        let readable = memory.is_none_or(|memory| !memory.is_gpu());
-        if !(small && free && readable && self.connected.lanes[0].has_room(2)) {
+    /// Into one of the receiver's slots.
+    fn write_eagerly(&mut self, message: &Outgoing<'_>, immediate: Immediate) -> Result<bool, Failure> {
+        if !self.connected.lanes[0].has_room(1) {
             return Ok(false);
         }
-        let length = bytes as usize;
-        let staging = Slot::of(layout::sender::STAGING, self.eager_sent, self.eager_bytes);
-        if length > 0 {
-            // SAFETY: the core keeps the buffer, unchanged, until the request is complete.
-            let payload = unsafe { std::slice::from_raw_parts(data, length) };
-            self.connected.arena.write(staging.payload(length), payload);
-        }
-        let record = EagerRecord { tag, bytes: bytes as u32, index };
-        self.connected.arena.write(staging.record, bytemuck::bytes_of(&record));
-
-        let there = Slot::of(layout::receiver::SLOTS, self.eager_sent, self.eager_bytes);
-        let (from, to) = (staging.payload(length), self.connected.remote(there.payload(length)));
-        let port = self.connected.port;
-        let body = staging.record + RECORD_BYTES - from;
-        let body = WorkRequest::write(&self.connected.region, from, body, to);
-        let flag = WorkRequest::write_inline(self.eager_sent + 1, self.connected.remote(there.flag));
-        let name = |place| Name { kind: Kind::Eager, lane: 0, request, place }.encode();
-        let queue = &mut self.connected.lanes[0];
-        body.and_then(|body| queue.post([body, flag], name)).map_err(|error| failure(port, &error))?;
+        let slot = self.connected.remote(layout::receiver::slot(self.eager_sent, self.eager_bytes));
+        // All on one lane: they come in the order of their slots.
+        self.put(0, message, (0, message.bytes), slot, immediate)?;
         self.eager_sent += 1;
-        self.outstanding[request] = Outstanding { parts: 1, bytes, _memory: None };
+        self.note(message, 1);
         Ok(true)
+    }
+
+    /// Posts one write: `length` bytes at `offset` of the message.
+    fn put(
+        &mut self,
+        lane: usize,
+        message: &Outgoing<'_>,
+        (offset, length): (u64, u64),
+        to: Remote,
+        immediate: Immediate,
+    ) -> Result<(), Failure> {
+        let Outgoing { request, data, memory, .. } = *message;
+        let write = match memory.and_then(Memory::region).filter(|_| length > 0) {
+            Some(region) => {
+                let from = (data as u64 - region.address() + offset) as usize;
+                WorkRequest::write(region, from, length as usize, to)
+            }
+            // The address of an empty receive need not be memory.
+            None => Ok(WorkRequest::empty(self.connected.remote(0))),
+        };
+        let name = |place| Name { kind: Kind::Part, lane, request, place }.encode();
+        let queue = &mut self.connected.lanes[lane];
+        let posted: Result<(), Error> =
+            write.and_then(|write| queue.post([write.with_immediate(immediate.encode())], name));
+        posted.map_err(|error| failure(self.connected.port, &error))
+    }
+
+    fn note(&mut self, message: &Outgoing<'_>, parts: usize) {
+        let memory = message.memory.and_then(Memory::region).cloned();
+        self.outstanding[message.request] = Outstanding { parts, bytes: message.bytes, _memory: memory };
     }
 
     /// Takes in what the NIC has completed; `finished` is told every request that is, and its size.
@@ -156,7 +177,7 @@ impl Sender {
 
     fn reap(&mut self, finished: &mut impl FnMut(usize, u64)) -> Result<usize, Failure> {
         let mut broken = None;
-        let Self { control, connected, outstanding, eager_completed, .. } = self;
+        let Self { control, connected, outstanding, .. } = self;
         let lanes = &mut connected.lanes;
         let count = connected.completions.poll::<COMPLETIONS>(|completion| {
             if !completion.succeeded() {
@@ -166,7 +187,9 @@ impl Sender {
             }
             let Name { kind, lane, request, place } = Name::decode(completion.id);
             lanes[lane].complete(place);
-            *eager_completed += u64::from(kind == Kind::Eager);
+            if kind != Kind::Part {
+                return;
+            }
             let waiting = &mut outstanding[request];
             waiting.parts -= 1;
             if waiting.parts == 0 {

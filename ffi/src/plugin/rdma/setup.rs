@@ -85,14 +85,14 @@ impl Pending {
         let refuse = |error: halo_verbs::Error| PluginError::system("setting up queue pairs", error);
         let eager_bytes = terms.eager_bytes as usize;
         let bytes = match role {
-            Role::Sender => layout::sender::bytes(eager_bytes),
+            Role::Sender => layout::sender::BYTES,
             Role::Receiver => layout::receiver::bytes(eager_bytes),
         };
         let arena = Arena::allocate(bytes).map_err(|error| PluginError::system("memfd_create", error))?;
         let arena = Arc::new(arena);
         let domain = port.domain()?;
         // SAFETY: the arena owns its mapping and is kept as the owner; what the peer writes in it is read as the
-        // layout says: flags as atomics, the rest only behind its flag.
+        // layout says: words as atomics, the rest only when a word or a completion has told of it.
         let region = unsafe {
             let (base, owner) = (arena.base(), Arc::clone(&arena));
             MemoryRegion::register(Arc::clone(domain), base, bytes, Access::RemoteWrite, owner)
@@ -105,15 +105,19 @@ impl Pending {
         })?);
         let choice = port.choice(&device.settings)?;
         let count = usize::from(terms.lanes);
-        let completions =
-            CompletionQueue::new(Arc::clone(&port.context), DEPTH * count as u32).map_err(refuse)?;
-        let limits = QueuePairLimits { sends: DEPTH, receives: 1, inline_bytes: 8 };
-        let pairs = (0..count).map(|_| {
+        let receives = if role == Role::Receiver { layout::RECEIVES } else { 0 };
+        let completions = (DEPTH + receives as u32) * count as u32;
+        let completions = CompletionQueue::new(Arc::clone(&port.context), completions).map_err(refuse)?;
+        let limits = QueuePairLimits { sends: DEPTH, receives: receives as u32, inline_bytes: 8 };
+        let pairs = (0..count).map(|lane| {
             // An unpredictable first packet number keeps packets of an earlier connection out of this one.
             let random = nonce().map_err(|error| PluginError::system("getrandom", error))?;
             let first = u32::from_le_bytes([random[0], random[1], random[2], 0]);
             let (domain, completions) = (Arc::clone(domain), Arc::clone(&completions));
-            QueuePair::new(domain, completions, choice.clone(), limits, first).map_err(refuse)
+            let pair = QueuePair::new(domain, completions, choice.clone(), limits, first).map_err(refuse)?;
+            // Before the sender can know of it.
+            pair.post_receives(receives, lane as u64).map_err(refuse)?;
+            Ok(pair)
         });
         let pairs = pairs.collect::<Result<_, PluginError>>()?;
         let mut options = device.settings.path;

@@ -29,6 +29,7 @@ pub const ALL: &[(&str, Case)] = &[
     ("properties", contract::properties),
     ("sizes", transfers::sizes),
     ("depth", transfers::depth),
+    ("spells", transfers::spells),
     ("groups", transfers::groups),
     ("overtaking", transfers::overtaking),
     ("back-pressure", transfers::back_pressure),

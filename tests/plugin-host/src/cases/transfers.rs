@@ -33,6 +33,40 @@ pub(super) fn depth(setting: &Setting<'_>) -> Outcome {
     link.close()
 }
 
+/// Runs of small messages, in which a receiver need not announce, each ended by a large one, for which it must; at last
+/// with tags that only an announced receive can have.
+pub(super) fn spells(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    let link = Link::new(plugin, setting.context, 0)?;
+    let sizes: Vec<_> =
+        (0..10).flat_map(|spell| [vec![100; 10 * spell], vec![200_000; 2]].concat()).collect();
+    for depth in [1, 5, 32] {
+        link.stream(&sizes, depth, 8, 1)?;
+    }
+    for tag in [65_535, 65_536, i32::MAX, -1] {
+        const BYTES: usize = 40;
+        let mut source = Buffer::new(plugin, link.send, BYTES)?;
+        let mut target = Buffer::new(plugin, link.receive, BYTES)?;
+        pattern::fill(source.bytes(), 5);
+        let (data, memory, part) = (source.bytes().as_ptr(), source.memory, target.part(BYTES, tag));
+        let receive = until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?;
+        let mut send = None;
+        // Announcements go out while the receiving side is asked for progress, too.
+        let sizes = until("a message", || {
+            if send.is_none() {
+                send = plugin.send(link.send, data, BYTES, tag, memory)?;
+            }
+            Ok(plugin.test(receive)?)
+        })?;
+        if sizes[0] as usize != BYTES {
+            return Err(format!("{} bytes with tag {tag}", sizes[0]).into());
+        }
+        complete(plugin, &[send.ok_or("received and not sent")?])?;
+        pattern::check(&target.bytes()[..BYTES], 5)?;
+    }
+    link.close()
+}
+
 /// Up to eight receives in one request, each with its tag; sends in another order.
 pub(super) fn groups(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
