@@ -177,6 +177,8 @@ impl Counters {
             reason: info.reason.clone(),
             bytes_sent: bytes.sent.load(Ordering::Relaxed),
             bytes_received: bytes.received.load(Ordering::Relaxed),
+            bytes_sent_in_place: bytes.sent_in_place.load(Ordering::Relaxed),
+            bytes_received_in_place: bytes.received_in_place.load(Ordering::Relaxed),
         };
         Statistics {
             name: self.name.clone(),
@@ -250,6 +252,10 @@ pub struct LinkStatistics {
     pub bytes_sent: u64,
     /// Payload bytes received.
     pub bytes_received: u64,
+    /// Of those sent, the ones read where they lay, in registered memory.
+    pub bytes_sent_in_place: u64,
+    /// Of those received, the ones that the peer wrote straight to registered memory.
+    pub bytes_received_in_place: u64,
 }
 
 /// Keeps a JSON file of the statistics up to date, from a thread of its own.

@@ -366,6 +366,16 @@ pub enum FabricError {
     #[diagnostic(transparent)]
     Verbs(#[from] halo_verbs::Error),
 
+    /// A registration of nothing.
+    #[error("register: there is nothing to register in {bytes} bytes at address {address:#x}")]
+    #[diagnostic(code("HALO-E0226"), help("pass the address and the length of memory that exists"))]
+    NothingToRegister {
+        /// The address given.
+        address: usize,
+        /// The length given.
+        bytes: usize,
+    },
+
     /// The communicator was closed.
     #[error("the communicator is closed")]
     #[diagnostic(code("HALO-E0225"), help("create a new communicator"))]

@@ -28,6 +28,36 @@ pub trait Fabric {
     /// Without room (see [`Fabric::can_send`]), or with more than [`Fabric::slot_bytes`].
     fn send(&mut self, peer: usize, tag: Tag, payload: &[u8]) -> Result<(), FabricError>;
 
+    /// As [`Fabric::send`], without the copy where that can be: the payload may be read where it lies until
+    /// [`Fabric::unread`] counts it no more, and it goes straight to `place` of what the peer has lent for this
+    /// operation, if it has lent anything and `place` is told.
+    ///
+    /// # Errors
+    /// The link to `peer` broke.
+    ///
+    /// # Panics
+    /// As [`Fabric::send`].
+    fn pass(
+        &mut self,
+        peer: usize,
+        tag: Tag,
+        payload: &[u8],
+        place: Option<usize>,
+    ) -> Result<(), FabricError>;
+
+    /// How many of the messages sent to `peer` last must stay as they are: the oldest of them may still be read.
+    fn unread(&self, peer: usize) -> u32;
+
+    /// From now until [`Fabric::take_back`] this peer may write its part of the operation `tag` straight to `output`.
+    /// Called before any message of the operation is consumed. Whether the peer makes use of it is told by each message.
+    ///
+    /// # Errors
+    /// The link to `peer` broke.
+    fn lend(&mut self, peer: usize, tag: Tag, output: &mut [u8]) -> Result<(), FabricError>;
+
+    /// All of this peer's part is here: it writes there no more.
+    fn take_back(&mut self, peer: usize);
+
     /// The oldest message from `peer` that has arrived and was not released.
     ///
     /// # Errors

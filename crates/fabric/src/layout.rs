@@ -3,15 +3,16 @@
 //! An arena holds one mailbox for every peer, behind them one staging area for every peer, and a line for the bell:
 //!
 //! ```text
-//! mailbox of a peer    slot 0 | slot 1 | ... | credit line      written by that peer, read by the owner
-//! staging for a peer   slot 0 | slot 1 | ...                    written and sent by the owner (rdma)
+//! mailbox of a peer    slot 0 | slot 1 | ... | credit | lend    written by that peer, read by the owner
+//! staging for a peer   slot 0 | slot 1 | ... | lend             written and sent by the owner (rdma)
 //! bell                 says that the owner sleeps               see `doorbell`
 //! slot                 payload area (slot_bytes) | trailer (64 bytes: header, flag)
 //! ```
 //!
 //! Message number n (from 1) of a pair travels in slot (n - 1) % slots; the lower half of its flag takes the value n.
 //! The trailer has a cache line of its own, so that polling the flag disturbs no payload. A short payload lies in the
-//! header, any other in the payload area.
+//! header, any other in the payload area. In the lend line a peer says where its own output may be written (see
+//! [`crate::Fabric::lend`]).
 
 /// A cache line, and the grain of every offset here.
 pub const LINE: usize = 64;
@@ -37,11 +38,11 @@ impl Layout {
     }
 
     fn mailbox_bytes(&self) -> usize {
-        self.slots * self.slot_stride() + LINE
+        self.slots * self.slot_stride() + 2 * LINE
     }
 
     fn staging_bytes(&self) -> usize {
-        self.slots * self.slot_stride()
+        self.slots * self.slot_stride() + LINE
     }
 
     /// Bytes of a whole arena.
@@ -70,11 +71,38 @@ impl Layout {
         Self::index(owner, sender) * self.mailbox_bytes() + self.slots * self.slot_stride()
     }
 
+    /// Offset, in `owner`'s arena, of the line where `sender` tells what it lends to `owner`.
+    pub fn lend(&self, owner: usize, sender: usize) -> usize {
+        self.credit(owner, sender) + LINE
+    }
+
+    /// Offset, in `owner`'s arena, of the line from which it tells `peer` what it lends.
+    pub fn staged_lend(&self, owner: usize, peer: usize) -> usize {
+        self.staging(owner, peer, 1) + self.slots * self.slot_stride()
+    }
+
     /// Offset, in `owner`'s arena, of the staging slot for its own message `number` (from 1) to `peer`.
     pub fn staging(&self, owner: usize, peer: usize, number: u64) -> usize {
         (self.world - 1) * self.mailbox_bytes()
             + Self::index(owner, peer) * self.staging_bytes()
             + self.slot_index(number) * self.slot_stride()
+    }
+
+    /// The last boundary between areas that is not behind `at`: where memory may be cut in two.
+    pub fn cut(&self, at: usize) -> usize {
+        let within = |at: usize, slots_then_lines: usize| {
+            let slots = self.slots * self.slot_stride();
+            let at = at % slots_then_lines;
+            if at < slots { at % self.slot_stride() } else { (at - slots) % LINE }
+        };
+        let mailboxes = (self.world - 1) * self.mailbox_bytes();
+        if at < mailboxes {
+            at - within(at, self.mailbox_bytes())
+        } else if at < self.bell() {
+            at - within(at - mailboxes, self.staging_bytes())
+        } else {
+            self.bell()
+        }
     }
 
     fn slot_index(&self, number: u64) -> usize {
@@ -101,6 +129,8 @@ mod tests {
                         areas.push((layout.staging(owner, peer, number), layout.slot_stride()));
                     }
                     areas.push((layout.credit(owner, peer), LINE));
+                    areas.push((layout.lend(owner, peer), LINE));
+                    areas.push((layout.staged_lend(owner, peer), LINE));
                 }
                 areas.push((layout.bell(), LINE));
                 areas.sort_unstable();
@@ -111,6 +141,10 @@ mod tests {
                 prop_assert_eq!(areas[0].0, 0);
                 prop_assert_eq!(last + bytes, layout.arena_bytes());
                 prop_assert!(areas.iter().all(|(offset, _)| offset % LINE == 0));
+                for at in (0..last).step_by(LINE / 2) {
+                    let area = areas.partition_point(|(offset, _)| *offset <= at) - 1;
+                    prop_assert_eq!(layout.cut(at), areas[area].0);
+                }
             }
         }
 

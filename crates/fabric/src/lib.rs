@@ -22,6 +22,7 @@ mod link;
 mod mesh;
 mod message;
 mod rdma;
+mod registration;
 mod shm;
 pub mod sim;
 mod tcp;
@@ -37,6 +38,7 @@ pub use key::{Key, PROOF_BYTES, Role, nonce};
 pub use link::Transport;
 pub use mesh::{LinkBytes, LinkInfo, Mesh};
 pub use message::{Message, Tag};
+pub use registration::Registration;
 pub use wire::{PREAMBLE_BYTES, PROTOCOL_VERSION, Preamble, Purpose, encode_frame, take_frame, would_wait};
 
 /// The most ranks of one communicator; far above what the hardware reaches, it bounds what a configuration can ask.

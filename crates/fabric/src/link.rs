@@ -1,10 +1,12 @@
 //! How a message travels to one peer. The only difference between the transports is behind [`Link`].
 
+use std::sync::Arc;
+
 use rustix::event::PollFd;
 
 use crate::arena::Arena;
-use crate::message::Outgoing;
-use crate::rdma::RdmaLink;
+use crate::message::{Lend, Outgoing};
+use crate::rdma::{RdmaLink, Regions};
 use crate::shm::ShmLink;
 use crate::tcp::TcpLink;
 
@@ -40,6 +42,13 @@ impl std::fmt::Display for Transport {
 /// Why a link broke, in words; the mesh adds which peer and host.
 pub(crate) type LinkFailure = String;
 
+/// Registered memory of the caller's in which a payload lies.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) memory: Arc<Regions>,
+    pub(crate) offset: usize,
+}
+
 /// One direction-pair with one peer. None of these calls waits.
 pub(crate) trait Link {
     /// Whether [`Link::write`] can take a message now (the mesh has checked the peer's credit already).
@@ -48,6 +57,39 @@ pub(crate) trait Link {
     /// Writes payload and header into the peer's slot for this message, then raises its flag behind them. The
     /// payload may be used again when this returns.
     fn write(&mut self, arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure>;
+
+    /// As [`Link::write`]; a payload that lies in `source` may be read there until [`Link::oldest_unread`] is behind it,
+    /// and one that has a `place` goes there if the peer has lent it. Whether it is read where it lies, and not copied.
+    fn pass(
+        &mut self,
+        arena: &Arena,
+        message: &Outgoing<'_>,
+        _source: Option<Source>,
+        _place: Option<usize>,
+    ) -> Result<bool, LinkFailure> {
+        self.write(arena, message).map(|()| false)
+    }
+
+    /// The oldest message whose payload may still be read where it lies.
+    fn oldest_unread(&self) -> Option<u64> {
+        None
+    }
+
+    /// Tells the peer that it may write to `source`.
+    fn lend(&mut self, _arena: &Arena, _lend: &Lend, _source: &Source) -> Result<(), LinkFailure> {
+        Ok(())
+    }
+
+    /// The peer writes there no more.
+    fn take_back(&mut self) {}
+
+    /// Whether the peer may write anywhere but to its slots.
+    fn has_lent(&self) -> bool {
+        false
+    }
+
+    /// Nothing of the caller's memory is read or written by this link any more.
+    fn halt(&mut self) {}
 
     /// Tells the peer how many of its messages have been consumed here.
     fn write_credit(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure>;
@@ -101,6 +143,38 @@ impl Link for AnyLink {
     #[inline]
     fn write(&mut self, arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure> {
         dispatch!(self, link => link.write(arena, message))
+    }
+
+    #[inline]
+    fn pass(
+        &mut self,
+        arena: &Arena,
+        message: &Outgoing<'_>,
+        source: Option<Source>,
+        place: Option<usize>,
+    ) -> Result<bool, LinkFailure> {
+        dispatch!(self, link => link.pass(arena, message, source, place))
+    }
+
+    #[inline]
+    fn oldest_unread(&self) -> Option<u64> {
+        dispatch!(self, link => link.oldest_unread())
+    }
+
+    fn lend(&mut self, arena: &Arena, lend: &Lend, source: &Source) -> Result<(), LinkFailure> {
+        dispatch!(self, link => link.lend(arena, lend, source))
+    }
+
+    fn take_back(&mut self) {
+        dispatch!(self, link => link.take_back());
+    }
+
+    fn has_lent(&self) -> bool {
+        dispatch!(self, link => link.has_lent())
+    }
+
+    fn halt(&mut self) {
+        dispatch!(self, link => link.halt());
     }
 
     fn write_credit(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {

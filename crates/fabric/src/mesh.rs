@@ -1,6 +1,7 @@
 //! The real [`Fabric`]: one arena, one link to every peer, one control connection beside each.
 
 use std::net::IpAddr;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,8 +17,10 @@ use crate::error::FabricError;
 use crate::fabric::Fabric;
 use crate::key::Key;
 use crate::layout::{FLAG_IN_TRAILER, Layout};
-use crate::link::{Alarm, AnyLink, Link, LinkFailure, Transport};
-use crate::message::{Header, Message, Outgoing, SHORT_BYTES, SHORT_IN_TRAILER, Tag};
+use crate::link::{Alarm, AnyLink, Link, LinkFailure, Source, Transport};
+use crate::message::{Header, Lend, Message, Outgoing, SHORT_BYTES, SHORT_IN_TRAILER, Tag};
+use crate::rdma::RdmaEndpoint;
+use crate::registration::{Registration, Registry};
 use crate::window::Window;
 
 /// How long a closing rank waits for its last bytes to leave.
@@ -29,6 +32,10 @@ const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
 
 /// One sleep where nothing can wake a rank: an idle one then takes about half a percent of a core.
 const NAP: Duration = Duration::from_millis(1);
+
+/// Payloads from this size on are read where they lie, and only outputs from this size on are lent. The processor copies
+/// 32 KiB in about the time that the acknowledgement takes for which whoever does not copy must wait.
+const IN_PLACE_BYTES: usize = 32 * 1024;
 
 /// What is known of the link to one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +57,10 @@ pub struct LinkBytes {
     pub sent: AtomicU64,
     /// From the peer.
     pub received: AtomicU64,
+    /// Of those sent, the ones that were not copied: they were read where they lay, in registered memory.
+    pub sent_in_place: AtomicU64,
+    /// Of those received, the ones that the peer wrote straight to a registered output.
+    pub received_in_place: AtomicU64,
 }
 
 /// One peer of this rank.
@@ -72,6 +83,16 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
 
+/// Where a rank is, for its peers.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) address: IpAddr,
+    pub(crate) layout: Layout,
+    pub(crate) arena: Arc<Arena>,
+    /// The NIC, where a link uses it.
+    pub(crate) endpoint: Option<RdmaEndpoint>,
+}
+
 /// All links of one rank.
 #[derive(Debug)]
 pub struct Mesh {
@@ -82,6 +103,8 @@ pub struct Mesh {
     peers: Vec<Option<Peer>>,
     arena: Arc<Arena>,
     control: Control,
+    endpoint: Option<RdmaEndpoint>,
+    registry: Registry,
 }
 
 impl Mesh {
@@ -110,15 +133,44 @@ impl Mesh {
         bootstrap::over_served(config, key, opened)
     }
 
-    pub(crate) fn assemble(
-        rank: usize,
-        address: IpAddr,
-        layout: Layout,
-        arena: Arc<Arena>,
-        peers: Vec<Option<Peer>>,
-        control: Control,
-    ) -> Self {
-        Self { rank, address, layout, peers, arena, control }
+    pub(crate) fn assemble(rank: usize, place: Place, peers: Vec<Option<Peer>>, control: Control) -> Self {
+        let Place { address, layout, arena, endpoint } = place;
+        Self { rank, address, layout, peers, arena, control, endpoint, registry: Registry::new() }
+    }
+
+    /// Registers `bytes` bytes from `start`, so that long payloads are read where they lie and peers write theirs
+    /// straight to outputs that lie there. To register the same memory again, or part of it, costs a look-up. Where no
+    /// link goes over rdma nothing needs to be done, and nothing is.
+    ///
+    /// # Errors
+    /// No memory at all, the memlock limit, or the NIC refuses.
+    ///
+    /// # Safety
+    /// The memory stays mapped and in its place until the registration is dropped. Whatever an operation is given of it
+    /// is left alone until that operation has ended; after a failed operation its contents are undefined.
+    pub unsafe fn register(&mut self, start: *mut u8, bytes: usize) -> Result<Registration, FabricError> {
+        let address = start as usize;
+        let Some(start) = NonNull::new(start).filter(|_| bytes > 0 && address.checked_add(bytes).is_some())
+        else {
+            return Err(FabricError::NothingToRegister { address, bytes });
+        };
+        let Some(endpoint) = &self.endpoint else { return Ok(Registration::new(address, bytes, None)) };
+        let (regions, offset) = match self.registry.find(address, bytes) {
+            Some(known) => known,
+            // SAFETY: this function's own contract.
+            None => (Arc::new(unsafe { endpoint.register_memory(start, bytes)? }), 0),
+        };
+        let held = self.registry.add(address, bytes, regions, offset);
+        Ok(Registration::new(address, bytes, Some(held)))
+    }
+
+    /// Registered memory that holds all of these bytes, if it is worth being used.
+    #[inline]
+    fn registered(&self, address: usize, bytes: usize) -> Option<Source> {
+        if bytes < IN_PLACE_BYTES || self.registry.is_empty() {
+            return None;
+        }
+        self.registry.find(address, bytes).map(|(memory, offset)| Source { memory, offset })
     }
 
     /// The links, in rank order, without this rank's own place.
@@ -136,8 +188,12 @@ impl Mesh {
         self.arena.len()
     }
 
-    /// Tells every peer why nobody should wait any more; nothing is sent from here after that.
-    pub fn stop_everybody(&self, reason: String) {
+    /// Tells every peer why nobody should wait any more; nothing is sent from here after that, and no memory of the
+    /// caller's is read or written.
+    pub fn stop_everybody(&mut self, reason: String) {
+        if !self.registry.is_empty() {
+            self.peers.iter_mut().flatten().for_each(|peer| peer.link.halt());
+        }
         self.control.stop_everybody(FabricError::Closed, reason);
     }
 
@@ -231,7 +287,10 @@ fn payload<'a>(
     slot_bytes: usize,
     header: &Header,
 ) -> Result<&'a [u8], LinkFailure> {
-    let length = header.length as usize;
+    let length = header.bytes() as usize;
+    if header.is_placed() {
+        return Ok(&[]);
+    }
     if length <= SHORT_BYTES {
         return Ok(arena.read(slot + slot_bytes + SHORT_IN_TRAILER, length));
     }
@@ -253,7 +312,7 @@ pub(crate) fn read_trailer(trailer: &[u8; crate::layout::LINE]) -> Option<Result
 
 /// The header of message `number`, if its trailer holds it, whole.
 #[inline]
-fn arrived(arena: &Arena, trailer: usize, number: u64) -> Option<Header> {
+pub(crate) fn arrived(arena: &Arena, trailer: usize, number: u64) -> Option<Header> {
     let flag = arena.load(trailer + FLAG_IN_TRAILER);
     if !Header::announces(flag, number) {
         return None;
@@ -302,6 +361,52 @@ impl Fabric for Mesh {
     }
 
     #[inline]
+    fn pass(
+        &mut self,
+        peer: usize,
+        tag: Tag,
+        payload: &[u8],
+        place: Option<usize>,
+    ) -> Result<(), FabricError> {
+        if payload.len() < IN_PLACE_BYTES {
+            return self.send(peer, tag, payload);
+        }
+        assert!(payload.len() <= self.layout.slot_bytes, "a message is at most one slot");
+        let source = self.registered(payload.as_ptr() as usize, payload.len());
+        let to = self.peers[peer].as_mut().expect("a rank has no link to itself");
+        let (number, consumed) = to.window.send();
+        let message = Outgoing { number, tag, consumed, payload };
+        let passed = to.link.pass(&self.arena, &message, source, place);
+        add(&to.bytes.sent, payload.len() as u64);
+        match passed {
+            Ok(true) => add(&to.bytes.sent_in_place, payload.len() as u64),
+            Ok(false) => {}
+            Err(cause) => return self.broken(peer, cause),
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn unread(&self, peer: usize) -> u32 {
+        let to = self.peer(peer);
+        to.link.oldest_unread().map_or(0, |oldest| (to.window.sent() + 1 - oldest) as u32)
+    }
+
+    fn lend(&mut self, peer: usize, tag: Tag, output: &mut [u8]) -> Result<(), FabricError> {
+        let address = output.as_mut_ptr() as usize;
+        let Some(source) = self.registered(address, output.len()) else { return Ok(()) };
+        let from = self.peers[peer].as_mut().expect("a rank has no link to itself");
+        let (number, bytes) = (from.window.next(), output.len() as u64);
+        let lend = Lend { tag, number, address: address as u64, bytes, key: 0 };
+        let told = from.link.lend(&self.arena, &lend, &source);
+        told.or_else(|cause| self.broken(peer, cause))
+    }
+
+    fn take_back(&mut self, peer: usize) {
+        self.peers[peer].as_mut().expect("a rank has no link to itself").link.take_back();
+    }
+
+    #[inline]
     fn head(&self, peer: usize) -> Result<Option<Message<'_>>, FabricError> {
         let from = self.peer(peer);
         let number = from.window.next();
@@ -309,8 +414,13 @@ impl Fabric for Mesh {
         let trailer = slot + self.layout.slot_bytes;
         let Some(header) = arrived(&self.arena, trailer, number) else { return Ok(None) };
         let tag = Tag { operation: header.operation, size: header.size };
+        let placed = header.is_placed().then_some(header.bytes() as usize);
+        if placed.is_some() && !from.link.has_lent() {
+            let cause = "its payload was placed, but nothing was lent".to_owned();
+            return Err(FabricError::MalformedMessage { peer, host: from.info.host.clone(), cause });
+        }
         match payload(&self.arena, slot, self.layout.slot_bytes, &header) {
-            Ok(payload) => Ok(Some(Message { tag, payload })),
+            Ok(payload) => Ok(Some(Message { tag, payload, placed })),
             Err(cause) => Err(FabricError::MalformedMessage { peer, host: from.info.host.clone(), cause }),
         }
     }
@@ -320,7 +430,10 @@ impl Fabric for Mesh {
         let from = self.peers[peer].as_mut().expect("a rank has no link to itself");
         let trailer = self.layout.slot(self.rank, peer, from.window.next()) + self.layout.slot_bytes;
         let header = self.arena.read_header(trailer);
-        add(&from.bytes.received, header.length);
+        add(&from.bytes.received, header.bytes());
+        if header.is_placed() {
+            add(&from.bytes.received_in_place, header.bytes());
+        }
         from.window.learn(header.consumed);
         let Some(credit) = from.window.release() else { return Ok(()) };
         let written = from.link.write_credit(&self.arena, credit);

@@ -22,7 +22,7 @@ pub(crate) struct Header {
     pub(crate) size: u64,
     /// How many of the receiver's own messages the sender has consumed: the credit, for free.
     pub(crate) consumed: u64,
-    /// Payload bytes.
+    /// Payload bytes, and whether they were placed: see [`PLACED`].
     pub(crate) length: u64,
     /// The payload itself, if it is this short: then one cache line carries the whole message.
     pub(crate) short: [u8; SHORT_BYTES],
@@ -33,7 +33,22 @@ pub(crate) const SHORT_BYTES: usize = 24;
 /// Where a short payload lies in a trailer.
 pub(crate) const SHORT_IN_TRAILER: usize = std::mem::offset_of!(Header, short);
 
+/// In a header's length: the payload does not lie in the slot, it was written to what the receiver had lent.
+const PLACED: u64 = 1 << 63;
+
 impl Header {
+    /// Payload bytes, wherever they lie.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.length & !PLACED
+    }
+
+    /// Whether the payload was written to what the receiver had lent.
+    #[inline]
+    pub(crate) fn is_placed(&self) -> bool {
+        self.length & PLACED != 0
+    }
+
     /// Bytes of the payload that lie in the slot and not in the header.
     pub(crate) fn bytes_in_slot(&self) -> usize {
         if self.length <= SHORT_BYTES as u64 { 0 } else { self.length as usize }
@@ -90,6 +105,50 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) payload: &'a [u8],
 }
 
+/// What a rank lends to a peer: where that peer's part of an operation goes. It travels as a header in a line of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lend {
+    pub(crate) tag: Tag,
+    /// The first of the peer's messages that belongs to the operation.
+    pub(crate) number: u64,
+    /// Where, as the lender's NIC addresses it.
+    pub(crate) address: u64,
+    pub(crate) bytes: u64,
+    pub(crate) key: u32,
+}
+
+/// What stands for the number of a message in the flag behind a [`Lend`].
+pub(crate) const LEND: u64 = 1;
+
+impl Lend {
+    pub(crate) fn header(&self) -> Header {
+        let mut short = [0; SHORT_BYTES];
+        short[..8].copy_from_slice(&self.address.to_ne_bytes());
+        short[8..12].copy_from_slice(&self.key.to_ne_bytes());
+        let Tag { operation, size } = self.tag;
+        Header { operation, size, consumed: self.number, length: self.bytes, short }
+    }
+
+    pub(crate) fn from_header(header: &Header) -> Self {
+        let word = |at: usize| std::array::from_fn::<u8, 8, _>(|index| header.short[at + index]);
+        Self {
+            tag: Tag { operation: header.operation, size: header.size },
+            number: header.consumed,
+            address: u64::from_ne_bytes(word(0)),
+            bytes: header.length,
+            key: u64::from_ne_bytes(word(8)) as u32,
+        }
+    }
+
+    /// Whether message `number` of the operation `tag`, `bytes` bytes for `place`, may be written there. The number tells
+    /// this operation from one of the same tag long ago, when the numbers of operations begin anew.
+    pub(crate) fn takes(&self, tag: Tag, number: u64, place: usize, bytes: usize) -> bool {
+        let behind = number.wrapping_sub(self.number);
+        let end = (place as u64).checked_add(bytes as u64);
+        self.tag == tag && behind <= self.bytes / LINE as u64 && end.is_some_and(|end| end <= self.bytes)
+    }
+}
+
 impl Outgoing<'_> {
     /// Its header, with a short payload in it.
     pub(crate) fn header(&self) -> Header {
@@ -104,6 +163,11 @@ impl Outgoing<'_> {
             header.short[..self.payload.len()].copy_from_slice(self.payload);
         }
         header
+    }
+
+    /// Its header when the payload is written to what the receiver has lent.
+    pub(crate) fn placed_header(&self) -> Header {
+        Header { length: self.payload.len() as u64 | PLACED, short: [0; SHORT_BYTES], ..self.header() }
     }
 
     /// Whether the payload travels in the header.
@@ -124,8 +188,10 @@ impl Outgoing<'_> {
 pub struct Message<'a> {
     /// What the sender's upper layer said of it.
     pub tag: Tag,
-    /// The bytes.
+    /// The bytes; none here if they were placed.
     pub payload: &'a [u8],
+    /// How many bytes the sender has written straight to what this rank had lent it, if it did that.
+    pub placed: Option<usize>,
 }
 
 impl Outgoing<'static> {
@@ -154,5 +220,23 @@ mod tests {
             prop_assume!(torn != new);
             prop_assert!(!bytemuck::cast::<_, Header>(torn).is_whole(flag));
         }
+
+        #[test]
+        fn what_is_lent_survives_its_line(operation: u64, size: u64, number: u64, address: u64, bytes: u64, key: u32) {
+            let lend = Lend { tag: Tag { operation, size }, number, address, bytes, key };
+            prop_assert_eq!(Lend::from_header(&lend.header()), lend);
+        }
+    }
+
+    #[test]
+    fn only_this_operation_and_what_fits_goes_to_what_is_lent() {
+        let tag = Tag { operation: 5, size: 1 << 20 };
+        let lend = Lend { tag, number: 10, address: 0, bytes: 4096, key: 1 };
+        assert!(
+            lend.takes(tag, 10, 0, 4096) && lend.takes(tag, 11, 2048, 2048) && lend.takes(tag, 74, 4032, 64)
+        );
+        assert!(!lend.takes(Tag { operation: 6, ..tag }, 10, 0, 4096), "another operation");
+        assert!(!lend.takes(tag, 9, 0, 64) && !lend.takes(tag, 75, 0, 64), "another message");
+        assert!(!lend.takes(tag, 10, 2048, 2049) && !lend.takes(tag, 10, usize::MAX, 2), "beyond the end");
     }
 }

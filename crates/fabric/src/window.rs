@@ -49,6 +49,11 @@ impl Window {
         consumed > self.acknowledged
     }
 
+    /// The number of the message that was sent last.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// The peer's messages consumed here.
     #[inline]
     pub(crate) fn consumed(&self) -> u64 {

@@ -161,6 +161,25 @@ pub enum Error {
         /// The status, in words and as a number.
         status: String,
     },
+
+    /// The device or the kernel has no room for one registration of this size.
+    #[error("{call} of {bytes} bytes on {device} failed: {cause}")]
+    #[diagnostic(
+        code("HALO-E0112"),
+        help(
+            "the device has no room to register that much at once, or memory is short: register less, or lower HALO_SLOTS or HALO_SLOT_BYTES on every rank"
+        )
+    )]
+    RegionTooLarge {
+        /// Which call.
+        call: String,
+        /// On which device.
+        device: String,
+        /// How much was asked for.
+        bytes: usize,
+        /// The system's word.
+        cause: String,
+    },
 }
 
 /// The text of an errno.

@@ -188,14 +188,37 @@ fn refused(domain: &ProtectionDomain, call: &str, bytes: usize) -> Error {
     let error = std::io::Error::last_os_error();
     let device = domain.context.name().to_owned();
     let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-    // The kernel answers ENOMEM both when memory is out and when the limit is; the limit is nearly always it.
-    let short = limit.filter(|limit| *limit < 1 << 40);
+    // The kernel answers ENOMEM both when the limit is reached and when the device has no room for one so large.
+    let short = limit.filter(|limit| is_limited() && pinned() + bytes as u64 > *limit);
     match (error.kind(), short) {
         (std::io::ErrorKind::OutOfMemory, Some(limit)) => {
             Error::Memlock { device, bytes, limit: format!("{limit} bytes") }
         }
+        (std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::InvalidInput, _) => {
+            Error::RegionTooLarge { call: call.to_owned(), device, bytes, cause: error.to_string() }
+        }
         _ => Error::Call { call: format!("{call} of {bytes} bytes"), device, cause: error.to_string() },
     }
+}
+
+/// A line of `/proc/self/status`.
+fn of_this_process(name: &str) -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim_start_matches(':').trim().to_owned())
+}
+
+/// Bytes that this process has pinned.
+fn pinned() -> u64 {
+    let kilobytes = of_this_process("VmPin").and_then(|text| text.trim_end_matches("kB").trim().parse().ok());
+    kilobytes.unwrap_or(0u64) * 1024
+}
+
+/// Whether the memlock limit holds for this process: CAP_IPC_LOCK is above it.
+fn is_limited() -> bool {
+    const CAP_IPC_LOCK: u64 = 1 << 14;
+    let capabilities = of_this_process("CapEff").and_then(|text| u64::from_str_radix(&text, 16).ok());
+    capabilities.unwrap_or(0) & CAP_IPC_LOCK == 0
 }
 
 impl Drop for MemoryRegion {

@@ -10,7 +10,7 @@ mod split;
 use std::path::Path;
 use std::sync::Arc;
 
-use halo_fabric::{Config, Fabric, LinkInfo, Mesh, Store};
+use halo_fabric::{Config, Fabric, LinkInfo, Mesh, Registration, Store};
 
 use crate::error::Error;
 use crate::interrupt::Interrupt;
@@ -106,6 +106,28 @@ impl Communicator {
     /// Bytes of registered memory that this rank keeps for its peers.
     pub fn arena_bytes(&self) -> usize {
         self.mesh.arena_bytes()
+    }
+
+    /// Registers `bytes` bytes from `start` for rdma: long payloads that lie there are written from where they lie, and
+    /// peers write their parts of an all-gather, broadcast, gather, scatter or all-to-all straight to an output there.
+    /// Each rank registers what it likes, and when: nobody needs to be asked. To register the same memory again, or
+    /// part of it, costs a look-up. Over shm and tcp this is accepted and does nothing.
+    ///
+    /// Dropping the [`Registration`] gives it back; an operation under way that uses it keeps it until it is complete.
+    ///
+    /// # Errors
+    /// No memory at all, the memlock limit, a NIC that refuses. The communicator goes on working without it.
+    ///
+    /// # Safety
+    /// The memory stays mapped and in its place until the registration is dropped, so it is dropped before the memory is
+    /// freed. What an operation is given of it is left alone until that operation has ended, as is any buffer; if it has
+    /// failed, the contents are undefined.
+    pub unsafe fn register(&mut self, start: *mut u8, bytes: usize) -> Result<Registration, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        // SAFETY: this function's own contract.
+        Ok(unsafe { self.mesh.register(start, bytes)? })
     }
 
     /// What has been done so far.

@@ -4,7 +4,7 @@
 use halo_fabric::{Fabric, Tag};
 use smallvec::SmallVec;
 
-use super::{Chunks, PerRank, Plan, PlanError, Progress, expected};
+use super::{Chunks, PerRank, Plan, PlanError, Progress, all_read, expected};
 
 #[derive(Debug)]
 struct Flow<Buffer> {
@@ -64,7 +64,7 @@ impl Plan for Exchange<'_> {
             let flow = &mut self.sends[index];
             if first && !flow.is_done(self.chunk) && fabric.can_send(flow.peer) {
                 let range = flow.chunks(self.chunk).get(flow.passed);
-                fabric.send(flow.peer, flow.tag, &flow.buffer[range])?;
+                fabric.pass(flow.peer, flow.tag, &flow.buffer[range], None)?;
                 flow.passed += 1;
                 moved = true;
             }
@@ -84,6 +84,7 @@ impl Plan for Exchange<'_> {
             }
             done &= flow.is_done(self.chunk);
         }
+        done = done && all_read(fabric, self.sends.iter().map(|flow| flow.peer));
         Ok(match (done, moved) {
             (true, _) => Progress::Done,
             (false, true) => Progress::Moved,
@@ -91,8 +92,9 @@ impl Plan for Exchange<'_> {
         })
     }
 
-    fn waiting_for<F: Fabric>(&self, _fabric: &F) -> PerRank<usize> {
-        let sends = self.sends.iter().filter(|flow| !flow.is_done(self.chunk)).map(|flow| flow.peer);
+    fn waiting_for<F: Fabric>(&self, fabric: &F) -> PerRank<usize> {
+        let unsent = |flow: &&Flow<&[u8]>| !flow.is_done(self.chunk) || fabric.unread(flow.peer) > 0;
+        let sends = self.sends.iter().filter(unsent).map(|flow| flow.peer);
         let receives = self.receives.iter().filter(|flow| !flow.is_done(self.chunk)).map(|flow| flow.peer);
         let mut peers: PerRank<usize> = sends.chain(receives).collect();
         peers.sort_unstable();

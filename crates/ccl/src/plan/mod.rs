@@ -118,10 +118,16 @@ fn expected<F: Fabric>(
     if message.tag != tag {
         return Err(PlanError::Mismatch { peer, theirs: message.tag });
     }
-    if message.payload.len() != length {
-        return Err(PlanError::WrongLength { peer, given: message.payload.len(), expected: length });
+    let given = message.placed.unwrap_or(message.payload.len());
+    if given != length {
+        return Err(PlanError::WrongLength { peer, given, expected: length });
     }
     Ok(Some(message))
+}
+
+/// Whether everything that was passed has been read: until then the buffers stay as they are.
+fn all_read<F: Fabric>(fabric: &F, mut peers: impl Iterator<Item = usize>) -> bool {
+    peers.all(|peer| fabric.unread(peer) == 0)
 }
 
 #[cfg(test)]

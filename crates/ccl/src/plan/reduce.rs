@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, counts, expected, others};
+use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, all_read, counts, expected, others};
 use crate::reduce::{Arithmetic, Source, reduce};
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ impl<'a> Reduce<'a> {
             let index = self.sent[peer] as usize;
             if index < chunks.count() && fabric.can_send(peer) {
                 let source = self.input.unwrap_or(self.output);
-                fabric.send(peer, self.tag, &source[chunks.get(index)])?;
+                fabric.pass(peer, self.tag, &source[chunks.get(index)], None)?;
                 self.sent[peer] += 1;
                 moved = true;
             }
@@ -93,8 +93,8 @@ impl<'a> Reduce<'a> {
         let own = chunks.get(self.reduced);
         let result = self.result + own.start - chunks.range.start;
         let result = result..result + own.len();
-        // In place, the result replaces input that every peer must have been sent before.
-        if self.input.is_none() && !self.overwritable(&result) {
+        // In place, the result replaces input that must have gone to every peer before.
+        if self.input.is_none() && !self.overwritable(fabric, &result) {
             return Ok(false);
         }
         let mut sources = PerRank::new();
@@ -116,12 +116,13 @@ impl<'a> Reduce<'a> {
     }
 
     /// Whether no peer still needs the input that a result will replace.
-    fn overwritable(&self, result: &Range<usize>) -> bool {
+    fn overwritable<F: Fabric>(&self, fabric: &F, result: &Range<usize>) -> bool {
         self.peers().all(|peer| {
             let Some(outgoing) = self.chunks(peer) else { return true };
-            let sent = self.sent[peer] as usize;
-            sent == outgoing.count() || {
-                let unsent = outgoing.get(sent).start..outgoing.range.end;
+            // What was passed may still be read where it lies.
+            let gone = self.sent[peer].saturating_sub(fabric.unread(peer)) as usize;
+            gone == outgoing.count() || {
+                let unsent = outgoing.get(gone).start..outgoing.range.end;
                 result.end <= unsent.start || result.start >= unsent.end
             }
         })
@@ -132,7 +133,8 @@ impl Plan for Reduce<'_> {
     fn step<F: Fabric>(&mut self, fabric: &mut F) -> Result<Progress, PlanError> {
         let sent = self.send(fabric)?;
         let reduced = self.reduce(fabric)?;
-        if !self.has_chunks_to_reduce() && !self.peers().any(|peer| self.has_chunks_for(peer)) {
+        let moved_all = !self.has_chunks_to_reduce() && !self.peers().any(|peer| self.has_chunks_for(peer));
+        if moved_all && all_read(fabric, self.peers()) {
             return Ok(Progress::Done);
         }
         Ok(if sent || reduced { Progress::Moved } else { Progress::Idle })
@@ -140,6 +142,7 @@ impl Plan for Reduce<'_> {
 
     fn waiting_for<F: Fabric>(&self, fabric: &F) -> PerRank<usize> {
         let unheard = |peer: usize| self.has_chunks_to_reduce() && matches!(fabric.head(peer), Ok(None));
-        self.peers().filter(|peer| self.has_chunks_for(*peer) || unheard(*peer)).collect()
+        let unread = |peer: usize| fabric.unread(peer) > 0;
+        self.peers().filter(|peer| self.has_chunks_for(*peer) || unheard(*peer) || unread(*peer)).collect()
     }
 }

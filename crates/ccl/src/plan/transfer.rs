@@ -1,9 +1,12 @@
 //! Transfers: parts of a buffer to some peers, parts from some peers into a buffer. All-gather, broadcast, gather,
 //! scatter, all-to-all and the barrier are transfers that differ only in who sends what to whom.
+//!
+//! What a peer's part of the output is, it is lent: where the output is registered memory, the peer may write there itself.
+//! Nobody waits for that. Chunks that are sent before the loan is known travel by slots, those behind it do not.
 
 use halo_fabric::{Fabric, Tag};
 
-use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, counts, expected, others};
+use super::{Chunks, Parts, PerRank, Plan, PlanError, Progress, all_read, counts, expected, others};
 
 #[derive(Debug)]
 pub(crate) struct Transfer<'a> {
@@ -21,6 +24,8 @@ pub(crate) struct Transfer<'a> {
     sent: PerRank<u32>,
     /// Chunks received from each rank.
     received: PerRank<u32>,
+    /// Whether the peers know of the output.
+    lent: bool,
 }
 
 impl<'a> Transfer<'a> {
@@ -43,6 +48,7 @@ impl<'a> Transfer<'a> {
             receives,
             sent: counts(world),
             received: counts(world),
+            lent: false,
         }
     }
 
@@ -55,15 +61,29 @@ impl<'a> Transfer<'a> {
     fn peers(&self) -> impl Iterator<Item = usize> + use<> {
         others(self.rank, self.sent.len())
     }
+
+    fn lend<F: Fabric>(&mut self, fabric: &mut F) -> Result<(), PlanError> {
+        for peer in self.peers() {
+            if let Some(part) = self.receives.of(peer) {
+                fabric.lend(peer, self.tag, &mut self.output[part])?;
+            }
+        }
+        self.lent = true;
+        Ok(())
+    }
 }
 
 impl Plan for Transfer<'_> {
     fn step<F: Fabric>(&mut self, fabric: &mut F) -> Result<Progress, PlanError> {
         let (mut moved, mut done) = (false, true);
+        if !self.lent {
+            self.lend(fabric)?;
+        }
         for peer in self.peers() {
             let Some(range) = self.next(self.sends, peer, self.sent[peer]) else { continue };
             if fabric.can_send(peer) {
-                fabric.send(peer, self.tag, &self.input.unwrap_or(self.output)[range])?;
+                let place = self.sent[peer] as usize * self.chunk;
+                fabric.pass(peer, self.tag, &self.input.unwrap_or(self.output)[range], Some(place))?;
                 self.sent[peer] += 1;
                 moved = true;
             }
@@ -72,13 +92,20 @@ impl Plan for Transfer<'_> {
         for peer in self.peers() {
             let Some(range) = self.next(self.receives, peer, self.received[peer]) else { continue };
             if let Some(message) = expected(fabric, peer, self.tag, range.len())? {
-                self.output[range].copy_from_slice(message.payload);
+                if message.placed.is_none() {
+                    self.output[range].copy_from_slice(message.payload);
+                }
                 fabric.release(peer)?;
                 self.received[peer] += 1;
                 moved = true;
             }
-            done &= self.next(self.receives, peer, self.received[peer]).is_none();
+            let whole = self.next(self.receives, peer, self.received[peer]).is_none();
+            if whole {
+                fabric.take_back(peer);
+            }
+            done &= whole;
         }
+        done = done && all_read(fabric, self.peers());
         Ok(match (done, moved) {
             (true, _) => Progress::Done,
             (false, true) => Progress::Moved,
@@ -86,9 +113,9 @@ impl Plan for Transfer<'_> {
         })
     }
 
-    fn waiting_for<F: Fabric>(&self, _fabric: &F) -> PerRank<usize> {
+    fn waiting_for<F: Fabric>(&self, fabric: &F) -> PerRank<usize> {
         let unsent = |peer: usize| self.next(self.sends, peer, self.sent[peer]).is_some();
         let unheard = |peer: usize| self.next(self.receives, peer, self.received[peer]).is_some();
-        self.peers().filter(|peer| unsent(*peer) || unheard(*peer)).collect()
+        self.peers().filter(|peer| unsent(*peer) || unheard(*peer) || fabric.unread(*peer) > 0).collect()
     }
 }

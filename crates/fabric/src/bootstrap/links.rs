@@ -17,7 +17,7 @@ use crate::host;
 use crate::key::Key;
 use crate::layout::Layout;
 use crate::link::{AnyLink, Transport};
-use crate::mesh::{LinkInfo, Mesh, Peer};
+use crate::mesh::{LinkInfo, Mesh, Peer, Place};
 use crate::rdma::{RdmaEndpoint, RdmaOffer, RdmaPending, RdmaPort};
 use crate::shm::{ShmExchange, ShmLink, ShmOffer};
 use crate::tcp::TcpLink;
@@ -47,7 +47,8 @@ pub(super) fn alone(config: &Config) -> Result<Mesh, FabricError> {
     let layout = layout(config);
     let arena = allocate(layout)?;
     let control = Control::start(1, Vec::new(), config.peer_timeout)?;
-    Ok(Mesh::assemble(0, host::outward_address(), layout, Arc::new(arena), vec![None], control))
+    let place = Place { address: host::outward_address(), layout, arena: Arc::new(arena), endpoint: None };
+    Ok(Mesh::assemble(0, place, vec![None], control))
 }
 
 /// Opens everything. Every rank runs through the same steps in the same order.
@@ -66,7 +67,7 @@ pub(super) fn connect(
     let uses = |transport| choices.iter().flatten().any(|info: &LinkInfo| info.transport == transport);
     let exchange = if uses(Transport::Shm) { Some(ShmExchange::open()?) } else { None };
     let endpoint = match port {
-        Ok(port) if uses(Transport::Rdma) => Some(port.register(Arc::clone(&arena))?),
+        Ok(port) if uses(Transport::Rdma) => Some(port.register(Arc::clone(&arena), layout)?),
         _ => None,
     };
 
@@ -102,7 +103,8 @@ pub(super) fn connect(
         });
     }
     all_ready(&mut joining, deadline)?;
-    assemble(config, address, layout, arena, joining, links)
+    let place = Place { address, layout, arena, endpoint };
+    assemble(config, place, joining, links)
 }
 
 fn layout(config: &Config) -> Layout {
@@ -207,9 +209,7 @@ fn all_ready(joining: &mut [Joining], deadline: Instant) -> Result<(), FabricErr
 
 fn assemble(
     config: &Config,
-    address: IpAddr,
-    layout: Layout,
-    arena: Arc<Arena>,
+    place: Place,
     joining: Vec<Joining>,
     links: Vec<AnyLink>,
 ) -> Result<Mesh, FabricError> {
@@ -219,8 +219,8 @@ fn assemble(
         let Joining { info, control, .. } = joined;
         let (rank, host) = (info.peer, info.host.clone());
         controls.push(ControlPeer { rank, host, stream: control.stream });
-        peers[rank] = Some(Peer::new(info, link, layout.slots));
+        peers[rank] = Some(Peer::new(info, link, place.layout.slots));
     }
     let control = Control::start(config.world, controls, config.peer_timeout)?;
-    Ok(Mesh::assemble(config.rank, address, layout, arena, peers, control))
+    Ok(Mesh::assemble(config.rank, place, peers, control))
 }

@@ -1,16 +1,53 @@
 //! A link over one queue pair.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use halo_verbs::{MemoryRegion, QueuePair, Remote, WorkRequest};
 
+use super::regions::{Parts, Regions};
 use crate::arena::Arena;
 use crate::layout::{FLAG_IN_TRAILER, LINE, Layout};
-use crate::link::{Alarm, Link, LinkFailure};
-use crate::message::Outgoing;
+use crate::link::{Alarm, Link, LinkFailure, Source};
+use crate::mesh::arrived;
+use crate::message::{Header, LEND, Lend, Outgoing};
 
 /// Completions taken per look; more are left for the next.
 const COMPLETIONS: usize = 16;
+
+/// The peer's arena, as its NIC addresses it.
+#[derive(Debug)]
+pub(crate) struct RemoteArena {
+    pub(super) address: u64,
+    /// The keys of its parts.
+    pub(super) keys: Parts<u32>,
+}
+
+impl RemoteArena {
+    /// What a peer must know of this rank's arena: where it begins, and the keys of its parts.
+    pub(super) fn of(regions: &Regions) -> (u64, Vec<(u64, u32)>) {
+        let address = regions.holding(0, 0).map_or(0, |(_, first)| first.address());
+        (address, regions.map(MemoryRegion::remote_key).into_list())
+    }
+
+    fn at(&self, offset: usize, bytes: usize) -> Result<Remote, LinkFailure> {
+        let Some((_, key)) = self.keys.holding(offset, bytes) else {
+            return Err(format!("{bytes} bytes at {offset} are in no part of the peer's arena"));
+        };
+        Ok(Remote { address: self.address + offset as u64, key: *key })
+    }
+}
+
+/// A payload that the NIC may still read where it lies.
+#[derive(Debug)]
+struct Unread {
+    /// Its message.
+    number: u64,
+    /// The work request whose completion says that it has been read.
+    posted: u64,
+    /// Keeps the registration.
+    _memory: Arc<Regions>,
+}
 
 /// A link over one queue pair.
 #[derive(Debug)]
@@ -19,9 +56,12 @@ pub(crate) struct RdmaLink {
     peer: usize,
     layout: Layout,
     pair: QueuePair,
-    region: Arc<MemoryRegion>,
-    /// The peer's arena.
-    remote: Remote,
+    regions: Arc<Regions>,
+    remote: RemoteArena,
+    /// Payloads written from where they lie, oldest first.
+    unread: VecDeque<Unread>,
+    /// Keeps the registration of what the peer may write.
+    lent: Option<Arc<Regions>>,
     /// Work requests posted, and how many of them are known to be complete.
     posted: u64,
     completed: u64,
@@ -41,31 +81,34 @@ impl RdmaLink {
         peer: usize,
         layout: Layout,
         pair: QueuePair,
-        region: Arc<MemoryRegion>,
-        remote: Remote,
+        regions: Arc<Regions>,
+        remote: RemoteArena,
     ) -> Self {
-        Self { rank, peer, layout, pair, region, remote, posted: 0, completed: 0, signaled: 0 }
-    }
-
-    fn remote_at(&self, offset: usize) -> Remote {
-        Remote { address: self.remote.address + offset as u64, ..self.remote }
+        // No operation allocates: there are never more than the slots.
+        let unread = VecDeque::with_capacity(layout.slots);
+        let (lent, posted, completed, signaled) = (None, 0, 0, 0);
+        Self { rank, peer, layout, pair, regions, remote, unread, lent, posted, completed, signaled }
     }
 
     /// A write of `bytes` bytes at `from` of this arena to `to` of the peer's.
     fn write_from(&self, from: usize, bytes: usize, to: usize) -> Result<WorkRequest, LinkFailure> {
-        let remote = self.remote_at(to);
-        WorkRequest::write(&self.region, from, bytes, remote).map_err(|error| error.to_string())
+        write(&self.regions, from, bytes, self.remote.at(to, bytes)?)
     }
 
-    fn post<const N: usize>(&mut self, mut requests: [WorkRequest; N]) -> Result<(), LinkFailure> {
-        self.account(&mut requests);
+    fn post<const N: usize>(
+        &mut self,
+        mut requests: [WorkRequest; N],
+        told: bool,
+    ) -> Result<(), LinkFailure> {
+        self.account(&mut requests, told);
         self.pair.post(&requests).map_err(|error| error.to_string())
     }
 
-    /// Asks for a completion often enough that the queue never fills with requests nobody will hear of.
-    fn account<const N: usize>(&mut self, requests: &mut [WorkRequest; N]) {
+    /// Asks for a completion where somebody wants to be told, and else often enough that the queue never fills with
+    /// requests nobody will hear of.
+    fn account<const N: usize>(&mut self, requests: &mut [WorkRequest; N], told: bool) {
         self.posted += N as u64;
-        if self.posted - self.signaled >= u64::from(Self::queue_depth(self.layout)) / 4 {
+        if told || self.posted - self.signaled >= u64::from(Self::queue_depth(self.layout)) / 4 {
             self.signaled = self.posted;
             requests[N - 1] = requests[N - 1].signaled(self.posted);
         }
@@ -84,8 +127,43 @@ impl RdmaLink {
             }
         });
         count.map_err(|error| error.to_string())?;
+        while self.unread.front().is_some_and(|oldest| oldest.posted <= *completed) {
+            self.unread.pop_front();
+        }
         failure.map_or(Ok(()), |failure| Err(completions.explain(&failure).to_string()))
     }
+
+    /// Writes the trailer of a message to its staging slot; the request that sends it.
+    fn trailer(&self, arena: &Arena, number: u64, header: &Header) -> Result<WorkRequest, LinkFailure> {
+        let slot = self.layout.slot(self.peer, self.rank, number);
+        let trailer = self.layout.staging(self.rank, self.peer, number) + self.layout.slot_bytes;
+        arena.write_header(trailer, header);
+        arena.store(trailer + FLAG_IN_TRAILER, header.checked_flag(number));
+        Ok(self.write_from(trailer, LINE, slot + self.layout.slot_bytes)?.inlined())
+    }
+
+    /// Copies a payload to its staging slot; where it is sent from.
+    fn stage(&self, arena: &Arena, message: &Outgoing<'_>) -> usize {
+        let staging = self.layout.staging(self.rank, self.peer, message.number);
+        arena.write(staging, message.payload);
+        staging
+    }
+
+    /// Where the peer takes this message's payload directly, if it has lent memory for it.
+    fn lent_place(&self, arena: &Arena, message: &Outgoing<'_>, place: usize) -> Option<Remote> {
+        let header = arrived(arena, self.layout.lend(self.rank, self.peer), LEND)?;
+        let lend = Lend::from_header(&header);
+        let taken = lend.takes(message.tag, message.number, place, message.payload.len());
+        taken.then(|| Remote { address: lend.address + place as u64, key: lend.key })
+    }
+}
+
+/// A write of `bytes` bytes at `from` of registered memory.
+fn write(regions: &Regions, from: usize, bytes: usize, to: Remote) -> Result<WorkRequest, LinkFailure> {
+    let Some((start, region)) = regions.holding(from, bytes) else {
+        return Err(format!("{bytes} bytes at {from} are in no registered part"));
+    };
+    WorkRequest::write(region, from - start, bytes, to).map_err(|error| error.to_string())
 }
 
 impl Link for RdmaLink {
@@ -95,23 +173,83 @@ impl Link for RdmaLink {
     }
 
     fn write(&mut self, arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure> {
-        let slot = self.layout.slot(self.peer, self.rank, message.number);
-        let staging = self.layout.staging(self.rank, self.peer, message.number);
-        let (trailer, header) = (staging + self.layout.slot_bytes, message.header());
-        arena.write_header(trailer, &header);
-        arena.store(trailer + FLAG_IN_TRAILER, header.checked_flag(message.number));
-        let trailer = self.write_from(trailer, LINE, slot + self.layout.slot_bytes)?.inlined();
+        let trailer = self.trailer(arena, message.number, &message.header())?;
         if message.is_short() {
-            return self.post([trailer]);
+            return self.post([trailer], false);
         }
-        arena.write(staging, message.payload);
-        let payload = self.write_from(staging, message.payload.len(), slot)?;
-        self.post([payload, trailer])
+        let slot = self.layout.slot(self.peer, self.rank, message.number);
+        let payload = self.write_from(self.stage(arena, message), message.payload.len(), slot)?;
+        self.post([payload, trailer], false)
+    }
+
+    fn pass(
+        &mut self,
+        arena: &Arena,
+        message: &Outgoing<'_>,
+        source: Option<Source>,
+        place: Option<usize>,
+    ) -> Result<bool, LinkFailure> {
+        let placed = place.and_then(|place| self.lent_place(arena, message, place));
+        let source =
+            source.filter(|source| source.memory.holding(source.offset, message.payload.len()).is_some());
+        if message.is_short() || (placed.is_none() && source.is_none()) {
+            self.write(arena, message)?;
+            return Ok(false);
+        }
+        let (bytes, number) = (message.payload.len(), message.number);
+        let (header, to) = match placed {
+            Some(to) => (message.placed_header(), to),
+            None => {
+                (message.header(), self.remote.at(self.layout.slot(self.peer, self.rank, number), bytes)?)
+            }
+        };
+        let trailer = self.trailer(arena, number, &header)?;
+        let Some(Source { memory, offset }) = source else {
+            let payload = write(&self.regions, self.stage(arena, message), bytes, to)?;
+            self.post([payload, trailer], false)?;
+            return Ok(false);
+        };
+        let payload = write(&memory, offset, bytes, to)?;
+        self.post([payload, trailer], true)?;
+        self.unread.push_back(Unread { number, posted: self.posted, _memory: memory });
+        Ok(true)
+    }
+
+    fn oldest_unread(&self) -> Option<u64> {
+        self.unread.front().map(|oldest| oldest.number)
+    }
+
+    fn lend(&mut self, arena: &Arena, lend: &Lend, source: &Source) -> Result<(), LinkFailure> {
+        let held = source.memory.holding(source.offset, lend.bytes as usize);
+        // To lend is an offer: with a full queue, or memory that is in two regions, there is none.
+        let Some((_, region)) = held.filter(|_| self.ready()) else { return Ok(()) };
+        let header = Lend { key: region.remote_key(), ..*lend }.header();
+        let staged = self.layout.staged_lend(self.rank, self.peer);
+        arena.write_header(staged, &header);
+        arena.store(staged + FLAG_IN_TRAILER, header.checked_flag(LEND));
+        let line = self.write_from(staged, LINE, self.layout.lend(self.peer, self.rank))?.inlined();
+        self.lent = Some(Arc::clone(&source.memory));
+        self.post([line], false)
+    }
+
+    fn take_back(&mut self) {
+        self.lent = None;
+    }
+
+    fn has_lent(&self) -> bool {
+        self.lent.is_some()
+    }
+
+    fn halt(&mut self) {
+        // A device that does not answer will not write either.
+        let _ = self.pair.halt();
+        self.lent = None;
+        self.unread.clear();
     }
 
     fn write_credit(&mut self, _arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
-        let line = self.remote_at(self.layout.credit(self.peer, self.rank));
-        self.post([WorkRequest::write_inline(consumed, line)])
+        let line = self.remote.at(self.layout.credit(self.peer, self.rank), LINE)?;
+        self.post([WorkRequest::write_inline(consumed, line)], false)
     }
 
     fn progress(&mut self, _arena: &Arena, _consumed: u64) -> Result<(), LinkFailure> {

@@ -4,7 +4,9 @@
 //! fits its header means a whole message.
 
 mod link;
+mod regions;
 mod setup;
 
 pub(crate) use link::RdmaLink;
+pub(crate) use regions::Regions;
 pub(crate) use setup::{RdmaEndpoint, RdmaOffer, RdmaPending, RdmaPort};

@@ -1,15 +1,15 @@
 //! From a data address to a connected queue pair.
 
+use std::any::Any;
 use std::net::IpAddr;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
-use halo_verbs::{
-    Access, Choice, CompletionQueue, MemoryRegion, ProtectionDomain, QueuePair, QueuePairAddress,
-    QueuePairLimits, Remote,
-};
+use halo_verbs::{Choice, CompletionQueue, ProtectionDomain, QueuePair, QueuePairAddress, QueuePairLimits};
 use serde::{Deserialize, Serialize};
 
-use super::link::RdmaLink;
+use super::link::{RdmaLink, RemoteArena};
+use super::regions::{Parts, Regions};
 use crate::arena::Arena;
 use crate::config::Config;
 use crate::error::FabricError;
@@ -37,14 +37,14 @@ impl RdmaPort {
     }
 
     /// Registers the arena with the NIC.
-    pub(crate) fn register(self, arena: Arc<Arena>) -> Result<RdmaEndpoint, FabricError> {
+    pub(crate) fn register(self, arena: Arc<Arena>, layout: Layout) -> Result<RdmaEndpoint, FabricError> {
         let domain = ProtectionDomain::new(Arc::clone(&self.choice.context))?;
         let (base, bytes) = (arena.base(), arena.len());
+        let owner: Arc<dyn Any + Send + Sync> = arena;
         // SAFETY: the arena owns the mapping and is kept as the owner; peers' writes are what it is made for, see
         // `arena`.
-        let region =
-            unsafe { MemoryRegion::register(Arc::clone(&domain), base, bytes, Access::RemoteWrite, arena)? };
-        Ok(RdmaEndpoint { domain, region: Arc::new(region), choice: self.choice })
+        let regions = unsafe { Regions::register(&domain, base, bytes, &owner, |at| layout.cut(at))? };
+        Ok(RdmaEndpoint { domain, regions: Arc::new(regions), choice: self.choice })
     }
 }
 
@@ -52,11 +52,29 @@ impl RdmaPort {
 #[derive(Debug)]
 pub(crate) struct RdmaEndpoint {
     domain: Arc<ProtectionDomain>,
-    region: Arc<MemoryRegion>,
+    regions: Arc<Regions>,
     choice: Choice,
 }
 
 impl RdmaEndpoint {
+    /// Registers memory of the caller's.
+    ///
+    /// # Safety
+    /// The memory stays mapped and in its place until the registration is gone, and nobody reads or writes what an
+    /// operation has been given until that operation has ended.
+    pub(crate) unsafe fn register_memory(
+        &self,
+        start: NonNull<u8>,
+        bytes: usize,
+    ) -> Result<Regions, FabricError> {
+        let owner: Arc<dyn Any + Send + Sync> = Arc::new(());
+        let page = rustix::param::page_size();
+        let first = start.as_ptr() as usize;
+        let cut = |at: usize| (first + at) / page * page - first;
+        // SAFETY: this function's own contract.
+        Ok(unsafe { Regions::register(&self.domain, start, bytes, &owner, cut)? })
+    }
+
     /// A queue pair for one peer, not connected yet.
     pub(crate) fn prepare(
         &self,
@@ -72,7 +90,7 @@ impl RdmaEndpoint {
         let first_packet = u32::from_le_bytes([random[0], random[1], random[2], 0]);
         let pair =
             QueuePair::new(Arc::clone(&self.domain), completions, self.choice.clone(), limits, first_packet)?;
-        Ok(RdmaPending { pair, region: Arc::clone(&self.region), rank, peer, layout })
+        Ok(RdmaPending { pair, regions: Arc::clone(&self.regions), rank, peer, layout })
     }
 }
 
@@ -80,7 +98,7 @@ impl RdmaEndpoint {
 #[derive(Debug)]
 pub(crate) struct RdmaPending {
     pair: QueuePair,
-    region: Arc<MemoryRegion>,
+    regions: Arc<Regions>,
     rank: usize,
     peer: usize,
     layout: Layout,
@@ -90,17 +108,18 @@ impl RdmaPending {
     /// What the peer must know.
     pub(crate) fn offer(&self) -> RdmaOffer {
         let QueuePairAddress { number, first_packet, gid, mtu } = self.pair.address();
-        let (arena, key) = (self.region.address(), self.region.remote_key());
-        RdmaOffer { number, first_packet, gid, mtu, arena, key }
+        let (address, keys) = RemoteArena::of(&self.regions);
+        RdmaOffer { number, first_packet, gid, mtu, arena: address, keys }
     }
 
     /// Connects to the peer's queue pair.
     pub(crate) fn connect(self, theirs: &RdmaOffer) -> Result<RdmaLink, LinkFailure> {
-        let RdmaOffer { number, first_packet, gid, mtu, arena, key } = *theirs;
+        let RdmaOffer { number, first_packet, gid, mtu, arena, .. } = *theirs;
         let address = QueuePairAddress { number, first_packet, gid, mtu };
         self.pair.connect(&address).map_err(|error| error.to_string())?;
-        let remote = Remote { address: arena, key };
-        Ok(RdmaLink::new(self.rank, self.peer, self.layout, self.pair, self.region, remote))
+        let keys = Parts::from_list(theirs.keys.clone(), self.layout.arena_bytes());
+        let remote = RemoteArena { address: arena, keys };
+        Ok(RdmaLink::new(self.rank, self.peer, self.layout, self.pair, self.regions, remote))
     }
 }
 
@@ -113,5 +132,6 @@ pub(crate) struct RdmaOffer {
     mtu: u32,
     /// Where the arena begins, as the NIC addresses it.
     arena: u64,
-    key: u32,
+    /// The keys of its parts, each with where that part begins: mostly one.
+    keys: Vec<(u64, u32)>,
 }

@@ -3,7 +3,12 @@
 //! none beyond them: links overtake each other, a rank may be far behind, and credit comes as late as in the real one,
 //! with a message the other way or by itself after half the room is used.
 //!
+//! In a network with registered memory ([`Simulation::with_registered_memory`]) payloads are read where they lie, as late as
+//! can be, and written straight to what is lent.
+//!
 //! Delays are drawn, to find what goes wrong, or computed from a [`Timing`], to predict how long something takes.
+
+mod memory;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,6 +18,7 @@ use crate::error::FabricError;
 use crate::fabric::Fabric;
 use crate::message::{Message, Tag};
 use crate::window::Window;
+use memory::{Loan, Payload, Run};
 
 #[derive(Debug)]
 struct Flying {
@@ -22,8 +28,14 @@ struct Flying {
     takes: u64,
     /// How many of the receiver's messages the sender has consumed.
     consumed: u64,
-    /// Nothing, where only credit is told.
-    message: Option<(Tag, Vec<u8>)>,
+    load: Load,
+}
+
+#[derive(Debug)]
+enum Load {
+    Credit,
+    Lend(Loan),
+    Message(Tag, Payload),
 }
 
 /// One direction of one pair.
@@ -33,6 +45,13 @@ struct Lane {
     last_arrival: u64,
     messages: u64,
     bytes: u64,
+    /// Messages that have arrived, and those whose payload is read where it lies: numbers from 1.
+    arrived: u64,
+    in_place: VecDeque<u64>,
+    /// What the receiver lends to the sender.
+    lent: Option<Loan>,
+    /// Bytes written straight to it.
+    placed: u64,
 }
 
 /// What takes how long in a network whose ranks have one full-duplex port each, in picoseconds.
@@ -79,6 +98,7 @@ struct World {
     pace: Pace,
     lanes: Vec<Vec<Lane>>,
     lost: Option<usize>,
+    registered: bool,
 }
 
 impl World {
@@ -93,19 +113,22 @@ impl World {
 
 impl World {
     /// Sends something on its way; a later one of a pair never overtakes an earlier one.
-    fn fly(&mut self, from: usize, to: usize, consumed: u64, message: Option<(Tag, Vec<u8>)>) {
-        let bytes = message.as_ref().map_or(0, |(_, payload)| payload.len() as u64);
+    fn fly(&mut self, from: usize, to: usize, consumed: u64, load: Load) {
+        let bytes = if let Load::Message(_, payload) = &load { payload.len() as u64 } else { 0 };
         let (arrival, takes) = match self.pace {
             Pace::Drawn { most } => (self.now + 1 + self.draw(most), 0),
             Pace::Timed { .. } => self.carry(from, bytes),
         };
         let lane = &mut self.lanes[from][to];
         lane.last_arrival = arrival.max(lane.last_arrival);
-        if let Some((_, payload)) = &message {
+        if let Load::Message(_, payload) = &load {
             lane.messages += 1;
-            lane.bytes += payload.len() as u64;
+            lane.bytes += bytes;
+            if payload.is_in_place() {
+                lane.in_place.push_back(lane.messages);
+            }
         }
-        lane.flying.push_back(Flying { arrives: lane.last_arrival, takes, consumed, message });
+        lane.flying.push_back(Flying { arrives: lane.last_arrival, takes, consumed, load });
     }
 }
 
@@ -150,6 +173,18 @@ impl World {
         Some((peer, self.lanes[peer][rank].flying.pop_front()?))
     }
 
+    /// A payload arrives: it is read where it lies, and goes where it belongs.
+    fn deliver(&mut self, from: usize, to: usize, payload: Payload) -> (Vec<u8>, Option<usize>) {
+        let lane = &mut self.lanes[from][to];
+        lane.arrived += 1;
+        if lane.in_place.front() == Some(&lane.arrived) {
+            lane.in_place.pop_front();
+        }
+        let (payload, placed) = payload.arrive(lane.lent.as_ref());
+        lane.placed += placed.unwrap_or(0) as u64;
+        (payload, placed)
+    }
+
     /// The processor's part in bytes that arrived.
     fn work(&mut self, rank: usize, bytes: usize) {
         if let Pace::Timed { timing, ranks } = &mut self.pace {
@@ -171,8 +206,20 @@ impl Simulation {
     pub fn new(ranks: usize, slot_bytes: usize, slots: usize, max_delay: u64, seed: u64) -> Self {
         let lanes = (0..ranks).map(|_| (0..ranks).map(|_| Lane::default()).collect()).collect();
         let pace = Pace::Drawn { most: max_delay };
-        let world = World { now: 0, random: seed | 1, slots, pace, lanes, lost: None };
+        let world = World { now: 0, random: seed | 1, slots, pace, lanes, lost: None, registered: false };
         Self { world: Rc::new(RefCell::new(world)), slot_bytes }
+    }
+
+    /// The same with all memory registered: what is passed is read where it lies, when it arrives, and what is lent is
+    /// written.
+    ///
+    /// # Safety
+    /// Whatever is passed stays in its place until it is no longer unread, and whatever is lent until it is taken back;
+    /// a run that breaks off is not continued.
+    #[must_use]
+    pub unsafe fn with_registered_memory(self) -> Self {
+        self.world.borrow_mut().registered = true;
+        self
     }
 
     /// A network in which everything takes the time that `timing` says, and nothing is drawn.
@@ -219,7 +266,7 @@ impl Simulation {
     pub fn rank(&self, rank: usize) -> SimFabric {
         let ranks = self.world.borrow().lanes.len();
         let slots = self.world.borrow().slots;
-        let peer = |_| Peer { inbox: VecDeque::new(), window: Window::new(slots) };
+        let peer = |_| Peer { inbox: VecDeque::new(), window: Window::new(slots), lend: None };
         let peers = (0..ranks).map(peer).collect();
         SimFabric { world: Rc::clone(&self.world), rank, slot_bytes: self.slot_bytes, peers }
     }
@@ -243,14 +290,30 @@ impl Simulation {
         let lane = &world.lanes[from][to];
         (lane.messages, lane.bytes)
     }
+
+    /// Bytes that one rank has written straight to what another one had lent.
+    pub fn placed(&self, from: usize, to: usize) -> u64 {
+        self.world.borrow().lanes[from][to].placed
+    }
 }
 
 /// One peer as one rank sees it.
 #[derive(Debug)]
 struct Peer {
-    /// (its credit, what it says), oldest first.
-    inbox: VecDeque<(u64, Tag, Vec<u8>)>,
+    /// Oldest first.
+    inbox: VecDeque<Arrived>,
     window: Window,
+    /// What it lends to this rank.
+    lend: Option<Loan>,
+}
+
+/// A message in its slot.
+#[derive(Debug)]
+struct Arrived {
+    credit: u64,
+    tag: Tag,
+    payload: Vec<u8>,
+    placed: Option<usize>,
 }
 
 /// The simulated fabric of one rank.
@@ -277,29 +340,75 @@ impl Fabric for SimFabric {
 
     fn can_send(&mut self, peer: usize) -> bool {
         let to = &mut self.peers[peer];
-        to.window.learn(to.inbox.back().map_or(0, |(consumed, ..)| *consumed));
+        to.window.learn(to.inbox.back().map_or(0, |arrived| arrived.credit));
         to.window.has_room()
     }
 
     fn send(&mut self, peer: usize, tag: Tag, payload: &[u8]) -> Result<(), FabricError> {
         assert!(payload.len() <= self.slot_bytes, "a message is at most one slot");
         let (_, consumed) = self.peers[peer].window.send();
-        self.world.borrow_mut().fly(self.rank, peer, consumed, Some((tag, payload.to_vec())));
+        self.world.borrow_mut().fly(self.rank, peer, consumed, Load::Message(tag, Payload::copied(payload)));
         Ok(())
     }
 
+    fn pass(
+        &mut self,
+        peer: usize,
+        tag: Tag,
+        payload: &[u8],
+        place: Option<usize>,
+    ) -> Result<(), FabricError> {
+        if !self.world.borrow().registered {
+            return self.send(peer, tag, payload);
+        }
+        assert!(payload.len() <= self.slot_bytes, "a message is at most one slot");
+        let to = &mut self.peers[peer];
+        let (number, consumed) = to.window.send();
+        let lent = to.lend.filter(|loan| loan.tag == tag && number >= loan.first);
+        let place = place.filter(|_| lent.is_some()).map(|place| (tag, place));
+        let payload = Payload::in_place(payload, place);
+        self.world.borrow_mut().fly(self.rank, peer, consumed, Load::Message(tag, payload));
+        Ok(())
+    }
+
+    fn unread(&self, peer: usize) -> u32 {
+        let world = self.world.borrow();
+        let lane = &world.lanes[self.rank][peer];
+        lane.in_place.front().map_or(0, |oldest| (lane.messages + 1 - oldest) as u32)
+    }
+
+    fn lend(&mut self, peer: usize, tag: Tag, output: &mut [u8]) -> Result<(), FabricError> {
+        let mut world = self.world.borrow_mut();
+        if world.registered {
+            let first = self.peers[peer].window.next();
+            let loan = Loan { tag, first, output: Run::of_output(output) };
+            world.lanes[peer][self.rank].lent = Some(loan);
+            // The credit that is told with it is none that is new.
+            world.fly(self.rank, peer, 0, Load::Lend(loan));
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, peer: usize) {
+        self.world.borrow_mut().lanes[peer][self.rank].lent = None;
+    }
+
     fn head(&self, peer: usize) -> Result<Option<Message<'_>>, FabricError> {
-        Ok(self.peers[peer].inbox.front().map(|(_, tag, payload)| Message { tag: *tag, payload }))
+        Ok(self.peers[peer].inbox.front().map(|arrived| Message {
+            tag: arrived.tag,
+            payload: &arrived.payload,
+            placed: arrived.placed,
+        }))
     }
 
     fn release(&mut self, peer: usize) -> Result<(), FabricError> {
         let mut world = self.world.borrow_mut();
         let from = &mut self.peers[peer];
-        let (credit, _, payload) = from.inbox.pop_front().expect("released a message that was there");
-        from.window.learn(credit);
-        world.work(self.rank, payload.len());
+        let arrived = from.inbox.pop_front().expect("released a message that was there");
+        from.window.learn(arrived.credit);
+        world.work(self.rank, arrived.payload.len());
         if let Some(consumed) = from.window.release() {
-            world.fly(self.rank, peer, consumed, None);
+            world.fly(self.rank, peer, consumed, Load::Credit);
         }
         Ok(())
     }
@@ -312,9 +421,13 @@ impl Fabric for SimFabric {
         }
         while let Some((peer, arrived)) = world.arrive(self.rank) {
             let from = &mut self.peers[peer];
-            match arrived.message {
-                Some((tag, payload)) => from.inbox.push_back((arrived.consumed, tag, payload)),
-                None => from.window.learn(arrived.consumed),
+            match arrived.load {
+                Load::Message(tag, payload) => {
+                    let (payload, placed) = world.deliver(peer, self.rank, payload);
+                    from.inbox.push_back(Arrived { credit: arrived.consumed, tag, payload, placed });
+                }
+                Load::Lend(loan) => from.lend = Some(loan),
+                Load::Credit => from.window.learn(arrived.consumed),
             }
         }
         Ok(())
