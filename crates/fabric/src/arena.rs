@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::atomic::AtomicU64;
 use crate::flag;
@@ -24,6 +24,8 @@ use crate::message::{HEADER_BYTES, Header};
 pub struct Arena {
     base: NonNull<u8>,
     bytes: usize,
+    /// Bytes of the mapping: whole pages.
+    mapped: usize,
     file: OwnedFd,
 }
 
@@ -43,20 +45,59 @@ impl Arena {
         Self::map(file, bytes)
     }
 
+    /// The same in pages of the system's pool of huge pages, `page_bytes` bytes each.
+    pub(crate) fn allocate_from_pool(bytes: usize, page_bytes: usize) -> Result<Self, rustix::io::Errno> {
+        let file = memfd_create("halo-arena", MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB)?;
+        ftruncate(&file, bytes.max(1).next_multiple_of(page_bytes) as u64)?;
+        // Mapping reserves the pages: a pool that is too small shows here, and never when they are touched.
+        Self::map(file, bytes)
+    }
+
+    /// Asks for transparent huge pages where there can be any.
+    pub(crate) fn ask_for_huge_pages(&self) -> Result<(), rustix::io::Errno> {
+        // SAFETY: exactly this mapping, whose contents the advice does not change.
+        unsafe { madvise(self.base.as_ptr().cast(), self.mapped, Advice::LinuxHugepage) }
+    }
+
+    /// Has pages that are touched from now on lie in the memory of this node, as long as it has room.
+    pub(crate) fn prefer_node(&self, node: usize) -> Result<(), rustix::io::Errno> {
+        const MPOL_PREFERRED: usize = 1;
+        let nodes = node_mask(node);
+        // SAFETY: exactly this mapping, and a mask of as many bits as the kernel is told, which it only reads.
+        let status = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.base.as_ptr(),
+                self.mapped,
+                MPOL_PREFERRED,
+                nodes.as_ptr(),
+                NODES + 1,
+                0,
+            )
+        };
+        if status == 0 {
+            return Ok(());
+        }
+        let error = std::io::Error::last_os_error();
+        Err(rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::INVAL))
+    }
+
     /// Maps an arena that another process passed here.
     ///
     /// # Errors
     /// The file is smaller than `bytes` (the peer computed another layout), or mapping is refused.
     pub(crate) fn map(file: OwnedFd, bytes: usize) -> Result<Self, rustix::io::Errno> {
-        let size = rustix::fs::fstat(&file)?.st_size as usize;
-        if size < bytes {
+        let state = rustix::fs::fstat(&file)?;
+        // A mapping of huge pages ends with a whole one, and is taken back as a whole.
+        let mapped = bytes.max(1).next_multiple_of((state.st_blksize as usize).max(1));
+        if (state.st_size as usize) < bytes {
             return Err(rustix::io::Errno::OVERFLOW);
         }
         // SAFETY: a fresh shared mapping at an address of the kernel's choice; nothing else refers to it.
         let base = unsafe {
             mmap(
                 std::ptr::null_mut(),
-                bytes.max(1),
+                mapped,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED,
                 &file,
@@ -64,7 +105,7 @@ impl Arena {
             )?
         };
         let base = NonNull::new(base.cast()).ok_or(rustix::io::Errno::NOMEM)?;
-        Ok(Self { base, bytes, file })
+        Ok(Self { base, bytes, mapped, file })
     }
 
     /// Where the arena begins, for registration with a NIC.
@@ -161,8 +202,20 @@ impl Arena {
 impl Drop for Arena {
     fn drop(&mut self) {
         // SAFETY: exactly the mapping made in `map`; every borrow of it ends with `self`.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.bytes.max(1)) };
+        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.mapped) };
     }
+}
+
+/// Nodes that a mask has room for: as many as Linux is built for at most.
+const NODES: usize = 1024;
+
+/// The mask that names one node.
+fn node_mask(node: usize) -> [u64; NODES / 64] {
+    let mut mask = [0; NODES / 64];
+    if let Some(word) = mask.get_mut(node / 64) {
+        *word = 1 << (node % 64);
+    }
+    mask
 }
 
 #[cfg(test)]
@@ -184,6 +237,22 @@ mod tests {
         let arena = Arena::allocate(4096).unwrap();
         let file = arena.file().try_clone_to_owned().unwrap();
         assert_eq!(Arena::map(file, 8192).unwrap_err(), rustix::io::Errno::OVERFLOW);
+    }
+
+    #[test]
+    fn a_node_is_one_bit_of_its_mask_and_the_kernel_takes_it() {
+        assert_eq!(node_mask(0)[0], 1);
+        assert_eq!((node_mask(65)[0], node_mask(65)[1]), (0, 2));
+        assert_eq!(node_mask(NODES), [0; NODES / 64]);
+        let arena = Arena::allocate(1 << 16).unwrap();
+        // Node 0 is there on every machine; a container may forbid the call, and a kernel may be built without it.
+        let answer = arena.prefer_node(0);
+        let forbidden = [rustix::io::Errno::PERM, rustix::io::Errno::NOSYS];
+        assert!(answer.is_ok() || answer.is_err_and(|error| forbidden.contains(&error)), "{answer:?}");
+        let answer = arena.prefer_node(NODES - 1);
+        assert!(answer.is_err(), "there is no such node");
+        arena.write(0, b"hello");
+        assert_eq!(arena.read(0, 5), b"hello");
     }
 
     #[test]

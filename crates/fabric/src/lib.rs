@@ -21,6 +21,7 @@ mod layout;
 mod link;
 mod mesh;
 mod message;
+mod pages;
 mod rdma;
 mod registration;
 mod shm;

@@ -89,6 +89,8 @@ pub(crate) struct Place {
     pub(crate) address: IpAddr,
     pub(crate) layout: Layout,
     pub(crate) arena: Arc<Arena>,
+    /// What the arena's pages are, in words.
+    pub(crate) pages: String,
     /// The NIC, where a link uses it.
     pub(crate) endpoint: Option<RdmaEndpoint>,
 }
@@ -102,6 +104,7 @@ pub struct Mesh {
     // Links borrow nothing from the arena but write into it; they are dropped first, with the NIC's registration.
     peers: Vec<Option<Peer>>,
     arena: Arc<Arena>,
+    pages: String,
     control: Control,
     endpoint: Option<RdmaEndpoint>,
     registry: Registry,
@@ -134,8 +137,8 @@ impl Mesh {
     }
 
     pub(crate) fn assemble(rank: usize, place: Place, peers: Vec<Option<Peer>>, control: Control) -> Self {
-        let Place { address, layout, arena, endpoint } = place;
-        Self { rank, address, layout, peers, arena, control, endpoint, registry: Registry::new() }
+        let Place { address, layout, arena, pages, endpoint } = place;
+        Self { rank, address, layout, peers, arena, pages, control, endpoint, registry: Registry::new() }
     }
 
     /// Registers `bytes` bytes from `start`, so that long payloads are read where they lie and peers write theirs
@@ -186,6 +189,11 @@ impl Mesh {
     /// Bytes of this rank's arena.
     pub fn arena_bytes(&self) -> usize {
         self.arena.len()
+    }
+
+    /// What the arena's pages are, and why they are no better ones, in words.
+    pub fn arena_pages(&self) -> &str {
+        &self.pages
     }
 
     /// Tells every peer why nobody should wait any more; nothing is sent from here after that, and no memory of the

@@ -18,6 +18,7 @@ pub(crate) struct Header {
     dtype: String,
     op: String,
     arena_bytes: usize,
+    arena_pages: String,
     links: Vec<Link>,
 }
 
@@ -44,6 +45,7 @@ impl Header {
             dtype: choices.dtype.to_string(),
             op: choices.op.to_string(),
             arena_bytes: communicator.arena_bytes(),
+            arena_pages: communicator.arena_pages().to_owned(),
             links: communicator.links().iter().map(link).collect(),
         }
     }
@@ -135,6 +137,7 @@ impl Report {
         for link in &header.links {
             println!("# rank 0 to rank {} on {}: {} ({})", link.peer, link.host, link.transport, link.reason);
         }
+        println!("# arena of {} bytes a rank: {}", header.arena_bytes, header.arena_pages);
         println!(
             "#{:>11} {:>11} {:>10} {:>6} {:>10} {:>8} {:>8} {:>7} {:>10} {:>10}",
             "size", "count", "type", "op", "time", "algbw", "busbw", "wrong", "p50", "p99"

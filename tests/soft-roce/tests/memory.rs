@@ -18,12 +18,20 @@ fn registered_memory_is_read_and_written_where_it_lies_and_a_memlock_limit_is_na
         "chmod 666 /dev/infiniband/*; \
          setpriv --reuid 1000 --regid 1000 --clear-groups bash -c 'ulimit -l 8192; {CHECK} memlock'"
     );
-    let outcome = run(&format!("set -e; {CHECK} registered; {limited}"));
+    // A pool of huge pages, for the arena of the first.
+    let huge = "echo 8 > /proc/sys/vm/nr_hugepages";
+    let outcome =
+        run(&format!("set -e; {huge}; {CHECK} registered; echo 0 > /proc/sys/vm/nr_hugepages; {limited}"));
     assert!(outcome.succeeded(), "{outcome:#?}");
     for (rank, machine) in outcome.vms.iter().enumerate() {
         let printed = &machine.output;
         assert!(
             printed.contains("12582912 bytes of 12582912 sent in place, every element right"),
+            "{printed}"
+        );
+        assert!(printed.contains("arena: huge pages of 2048 KiB"), "{printed}");
+        assert!(
+            printed.contains("arena: ordinary pages (transparent_hugepage/shmem_enabled is"),
             "{printed}"
         );
         assert!(printed.contains("given back: (0, 0) more"), "{printed}");

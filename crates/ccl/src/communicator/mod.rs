@@ -108,6 +108,11 @@ impl Communicator {
         self.mesh.arena_bytes()
     }
 
+    /// What pages that memory is made of, such as `huge pages of 2048 KiB`, and why they are no better ones.
+    pub fn arena_pages(&self) -> &str {
+        self.mesh.arena_pages()
+    }
+
     /// Registers `bytes` bytes from `start` for rdma: long payloads that lie there are written from where they lie, and
     /// peers write their parts of an all-gather, broadcast, gather, scatter or all-to-all straight to an output there.
     /// Each rank registers what it likes, and when: nobody needs to be asked. To register the same memory again, or

@@ -18,6 +18,7 @@ use crate::key::Key;
 use crate::layout::Layout;
 use crate::link::{AnyLink, Transport};
 use crate::mesh::{LinkInfo, Mesh, Peer, Place};
+use crate::pages::{self, Pages};
 use crate::rdma::{RdmaEndpoint, RdmaOffer, RdmaPending, RdmaPort};
 use crate::shm::{ShmExchange, ShmLink, ShmOffer};
 use crate::tcp::TcpLink;
@@ -45,9 +46,10 @@ struct Joining {
 /// A communicator of one rank: no peers, nothing to open.
 pub(super) fn alone(config: &Config) -> Result<Mesh, FabricError> {
     let layout = layout(config);
-    let arena = allocate(layout)?;
+    let Pages { arena, description: pages } = allocate(layout, None)?;
     let control = Control::start(1, Vec::new(), config.peer_timeout)?;
-    let place = Place { address: host::outward_address(), layout, arena: Arc::new(arena), endpoint: None };
+    let arena = Arc::new(arena);
+    let place = Place { address: host::outward_address(), layout, arena, pages, endpoint: None };
     Ok(Mesh::assemble(0, place, vec![None], control))
 }
 
@@ -63,8 +65,11 @@ pub(super) fn connect(
 ) -> Result<Mesh, FabricError> {
     let layout = layout(config);
     let choices = choose_all(config.rank, hellos)?;
-    let arena = Arc::new(allocate(layout)?);
     let uses = |transport| choices.iter().flatten().any(|info: &LinkInfo| info.transport == transport);
+    let device = port.as_ref().ok().filter(|_| uses(Transport::Rdma)).map(RdmaPort::device);
+    let Pages { arena, description: pages } = allocate(layout, device)?;
+    let arena = Arc::new(arena);
+    tracing::info!(rank = config.rank, bytes = arena.len(), pages, "arena allocated");
     let exchange = if uses(Transport::Shm) { Some(ShmExchange::open()?) } else { None };
     let endpoint = match port {
         Ok(port) if uses(Transport::Rdma) => Some(port.register(Arc::clone(&arena), layout)?),
@@ -103,7 +108,7 @@ pub(super) fn connect(
         });
     }
     all_ready(&mut joining, deadline)?;
-    let place = Place { address, layout, arena, endpoint };
+    let place = Place { address, layout, arena, pages, endpoint };
     assemble(config, place, joining, links)
 }
 
@@ -111,9 +116,9 @@ fn layout(config: &Config) -> Layout {
     Layout { world: config.world, slot_bytes: config.slot_bytes, slots: config.slots }
 }
 
-fn allocate(layout: Layout) -> Result<Arena, FabricError> {
+fn allocate(layout: Layout, device: Option<&str>) -> Result<Pages, FabricError> {
     let bytes = layout.arena_bytes();
-    Arena::allocate(bytes).map_err(|error| FabricError::ArenaMemory {
+    pages::allocate(bytes, device).map_err(|error| FabricError::ArenaMemory {
         bytes,
         world: layout.world,
         cause: error.to_string(),

@@ -36,6 +36,11 @@ impl RdmaPort {
         self.choice.to_string()
     }
 
+    /// The device's name.
+    pub(crate) fn device(&self) -> &str {
+        self.choice.context.name()
+    }
+
     /// Registers the arena with the NIC.
     pub(crate) fn register(self, arena: Arc<Arena>, layout: Layout) -> Result<RdmaEndpoint, FabricError> {
         let domain = ProtectionDomain::new(Arc::clone(&self.choice.context))?;

@@ -16,6 +16,7 @@ const LONG: usize = MIB / 2;
 fn main() -> Outcome {
     let scenario = std::env::args().nth(1).unwrap_or_default();
     let mut communicator = connect()?;
+    println!("arena: {}", communicator.arena_pages());
     match scenario.as_str() {
         "registered" => registered(&mut communicator),
         "memlock" => memlock(&mut communicator),
