@@ -104,6 +104,11 @@ fn a_lost_peer_is_named_at_once_and_ever_after() {
 }
 
 #[test]
+fn registered_memory_changes_no_result_and_is_given_back_once() {
+    Program::compile("tests/client/registration.c").run(2);
+}
+
+#[test]
 fn ranks_meet_through_a_store_of_the_program() {
     Program::compile("tests/client/store.c").run(1);
 }

@@ -8,9 +8,18 @@ fn the_header_is_written_from_the_sources() {
     let config = cbindgen::Config::from_file(folder.join("cbindgen.toml")).unwrap();
     let mut builder = cbindgen::Builder::new().with_config(config);
     // In the order a reader wants them: what calls answer, then what they are given, then the calls.
-    for file in
-        ["version", "status", "types", "config", "request", "store", "communicator", "collectives", "queue"]
-    {
+    for file in [
+        "version",
+        "status",
+        "types",
+        "config",
+        "request",
+        "store",
+        "communicator",
+        "registration",
+        "collectives",
+        "queue",
+    ] {
         builder = builder.with_src(folder.join(format!("src/c_api/{file}.rs")));
     }
     let mut written = Vec::new();

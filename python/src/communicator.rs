@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 use crate::blocks;
 use crate::error::{detached, exception, raise};
+use crate::registration::NativeRegistration;
 use crate::stop::Stop;
 use crate::store::PyStore;
 
@@ -201,6 +202,15 @@ impl NativeCommunicator {
 
     fn barrier(&self, py: Python<'_>) -> PyResult<()> {
         self.run(py, Communicator::barrier)
+    }
+
+    /// Registers memory; `owner` keeps it where it is.
+    fn register(&self, py: Python<'_>, memory: View, owner: Py<PyAny>) -> PyResult<NativeRegistration> {
+        let (start, length) = memory;
+        // SAFETY: `halo/_views.py` took address and length from a contiguous, writable buffer, whose owner is kept until
+        // the registration is given back.
+        let held = self.run(py, |communicator| unsafe { communicator.register(start as *mut u8, length) })?;
+        Ok(NativeRegistration::new(held, owner))
     }
 
     /// The communicator of the ranks that give the same color, and this rank's place and number in it.

@@ -3,6 +3,7 @@
 mod blocks;
 mod communicator;
 mod error;
+mod registration;
 mod stop;
 mod store;
 
@@ -15,6 +16,9 @@ mod _halo {
 
     #[pymodule_export]
     use super::communicator::NativeCommunicator;
+
+    #[pymodule_export]
+    use super::registration::NativeRegistration;
 
     #[pyfunction]
     fn generate_key() -> PyResult<Vec<u8>> {

@@ -8,6 +8,7 @@ use halo_ccl::Communicator as Open;
 use crate::c_api::buffer::result;
 use crate::c_api::config::Config;
 use crate::c_api::error::Error;
+use crate::c_api::registration::Registrations;
 use crate::c_api::shared::Shared;
 use crate::c_api::status::{Status, boundary, text};
 use crate::c_api::store::{Callbacks, Store};
@@ -18,6 +19,7 @@ pub struct Communicator {
     place: Place,
     links: Vec<(usize, [CString; 3])>,
     shared: Arc<Shared>,
+    registrations: Registrations,
 }
 
 /// A rank among how many: what a request's counts depend on.
@@ -256,7 +258,8 @@ impl Communicator {
         });
         let place = Place { rank: open.rank(), world: open.world() };
         let links = links.collect();
-        Box::into_raw(Box::new(Self { place, links, shared: Arc::new(Shared::new(open)) }))
+        let (shared, registrations) = (Arc::new(Shared::new(open)), Registrations::default());
+        Box::into_raw(Box::new(Self { place, links, shared, registrations }))
     }
 
     /// The communicator behind a pointer from C.
@@ -270,6 +273,10 @@ impl Communicator {
 
     pub(crate) fn place(&self) -> Place {
         self.place
+    }
+
+    pub(crate) fn registrations(&self) -> &Registrations {
+        &self.registrations
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

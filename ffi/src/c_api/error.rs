@@ -57,6 +57,15 @@ pub(crate) enum Error {
     #[diagnostic(code("HALO-E0518"), help("pass a ticket that halo_queue_start of the same queue has given"))]
     UnknownTicket { function: &'static str, ticket: u64, started: u64 },
 
+    #[error("{function}: there is no registration {registration} of this communicator")]
+    #[diagnostic(
+        code("HALO-E0519"),
+        help(
+            "pass a number that halo_communicator_register of the same communicator has given, and pass it once"
+        )
+    )]
+    UnknownRegistration { function: &'static str, registration: u64 },
+
     #[error("{function}: {argument} would be {count} x {size} bytes, more than this process can address")]
     #[diagnostic(
         code("HALO-E0515"),

@@ -16,6 +16,7 @@ pub mod communicator;
 pub mod config;
 mod error;
 pub mod queue;
+pub mod registration;
 pub mod request;
 mod shared;
 pub mod status;

@@ -50,6 +50,8 @@ pub const HALO_ERROR_NOT_TEXT: Status = 516;
 pub const HALO_ERROR_QUEUE_OPEN: Status = 517;
 /// A ticket that the queue has not given.
 pub const HALO_ERROR_UNKNOWN_TICKET: Status = 518;
+/// A registration that this communicator does not have, or has no more.
+pub const HALO_ERROR_UNKNOWN_REGISTRATION: Status = 519;
 
 /// The last error of a thread, as strings that C can read.
 #[derive(Default)]

@@ -15,6 +15,7 @@ from halo.errors import (
     UsageError,
     WaitTimeoutError,
 )
+from halo.registration import Registration
 
 __all__ = [
     "Communicator",
@@ -23,6 +24,7 @@ __all__ = [
     "Link",
     "MismatchError",
     "PeerLostError",
+    "Registration",
     "UsageError",
     "WaitTimeoutError",
     "__version__",

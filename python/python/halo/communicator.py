@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from halo._halo import NativeCommunicator
 from halo._views import arithmetic, view
 from halo.errors import HaloError, UsageError
+from halo.registration import Registration
 
 
 class Link(NamedTuple):
@@ -205,6 +206,16 @@ class Communicator:
     def barrier(self) -> None:
         """Returns when every rank has called it."""
         self._native.barrier()
+
+    def register(self, tensor: Any) -> Registration:
+        """Makes a tensor's or buffer's memory known to the NIC, until what is returned is closed.
+
+        Over rdma, long payloads that lie there are then written from where they lie, and peers write their parts of
+        gathered and broadcast outputs straight there. Each rank registers what it likes; the same memory again, or
+        part of it, costs a look-up. Over shm and tcp this is accepted and does nothing.
+        """
+        memory = view(tensor, "tensor", writable=True)
+        return Registration(self._native.register(memory.memory, memory.owner))
 
     def split(self, color: int | None, key: int = 0) -> Communicator | None:
         """A communicator of the ranks that give the same ``color``, ordered by ``key``, then by rank.
