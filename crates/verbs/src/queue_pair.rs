@@ -250,15 +250,6 @@ impl QueuePair {
         })
     }
 
-    /// Ends the connection: nothing is read or written by it any more, in either direction, and what was posted fails.
-    ///
-    /// # Errors
-    /// The device does not answer.
-    pub fn halt(&self) -> Result<(), Error> {
-        let mut attributes = sys::ibv_qp_attr { qp_state: sys::IBV_QPS_ERR, ..sys::ibv_qp_attr::default() };
-        self.modify("ERR", &mut attributes, sys::IBV_QP_STATE, String::new)
-    }
-
     /// Posts writes, linked, in one call: they reach the peer's memory in this order.
     ///
     /// # Errors

@@ -49,13 +49,17 @@ struct Unread {
     _memory: Arc<Regions>,
 }
 
+/// Why a link does nothing any more.
+const HALTED: &str = "it was halted when the communicator failed";
+
 /// A link over one queue pair.
 #[derive(Debug)]
 pub(crate) struct RdmaLink {
     rank: usize,
     peer: usize,
     layout: Layout,
-    pair: QueuePair,
+    /// None once the link was halted.
+    pair: Option<QueuePair>,
     regions: Arc<Regions>,
     remote: RemoteArena,
     /// Payloads written from where they lie, oldest first.
@@ -87,6 +91,7 @@ impl RdmaLink {
         // No operation allocates: there are never more than the slots.
         let unread = VecDeque::with_capacity(layout.slots);
         let (lent, posted, completed, signaled) = (None, 0, 0, 0);
+        let pair = Some(pair);
         Self { rank, peer, layout, pair, regions, remote, unread, lent, posted, completed, signaled }
     }
 
@@ -101,7 +106,8 @@ impl RdmaLink {
         told: bool,
     ) -> Result<(), LinkFailure> {
         self.account(&mut requests, told);
-        self.pair.post(&requests).map_err(|error| error.to_string())
+        let pair = self.pair.as_ref().ok_or(HALTED)?;
+        pair.post(&requests).map_err(|error| error.to_string())
     }
 
     /// Asks for a completion where somebody wants to be told, and else often enough that the queue never fills with
@@ -117,7 +123,7 @@ impl RdmaLink {
     fn reap(&mut self) -> Result<(), LinkFailure> {
         let mut failure = None;
         let completed = &mut self.completed;
-        let completions = self.pair.completions();
+        let completions = self.pair.as_ref().ok_or(HALTED)?.completions();
         let count = completions.poll::<COMPLETIONS>(|completion| {
             if completion.succeeded() {
                 *completed = (*completed).max(completion.id);
@@ -241,8 +247,8 @@ impl Link for RdmaLink {
     }
 
     fn halt(&mut self) {
-        // A device that does not answer will not write either.
-        let _ = self.pair.halt();
+        // Without a queue pair there is no connection, and nothing that was posted is done any more.
+        self.pair = None;
         self.lent = None;
         self.unread.clear();
     }
