@@ -150,6 +150,19 @@ pub enum Error {
         cause: String,
     },
 
+    /// Another rank could not allocate its part of a shared buffer.
+    #[error("rank {rank} could not allocate a shared buffer of {bytes} bytes")]
+    #[diagnostic(
+        code("HALO-E0313"),
+        help("that rank's own error says why; nothing was allocated here either")
+    )]
+    NotAllocated {
+        /// Which rank.
+        rank: usize,
+        /// How much this rank asked for.
+        bytes: usize,
+    },
+
     /// The statistics file cannot be written.
     #[error("the statistics file {path} cannot be written: {cause}")]
     #[diagnostic(

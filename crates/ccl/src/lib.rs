@@ -31,8 +31,8 @@ pub use communicator::{Communicator, Queue, Ticket};
 pub use dtype::DType;
 pub use error::Error;
 pub use halo_fabric::{
-    Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Registration, Rounding, Store, StoreError,
-    Transport, TransportChoice,
+    Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Registration, Rounding, SharedBuffer, Store,
+    StoreError, Transport, TransportChoice,
 };
 pub use operation::Kind;
 pub use plan::{Algorithm, PlanTable, Rule};

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use halo_ccl::{Communicator, Config, TransportChoice};
+use halo_ccl::{Communicator, Config, DType, Input, TransportChoice};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How late the peer is.
@@ -19,7 +19,13 @@ fn a_rank_that_waits_for_a_late_one_sleeps() {
     for transport in [TransportChoice::Shm, TransportChoice::Tcp] {
         let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let config = |rank| Config { rendezvous: rendezvous.clone(), transport, ..Config::new(rank, 2) };
-        let connect = |rank| Communicator::connect(&config(rank)).unwrap();
+        let connect = |rank| {
+            let mut communicator = Communicator::connect(&config(rank)).unwrap();
+            // What a peer tells of a shared buffer it has read must not keep anybody awake later.
+            let mut buffer = communicator.allocate(64 * 1024).unwrap();
+            communicator.all_gather(Input::InPlace, &mut buffer, DType::U8).unwrap();
+            communicator
+        };
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut late = connect(1);

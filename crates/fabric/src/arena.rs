@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU32;
 
-use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::atomic::AtomicU64;
@@ -57,6 +57,19 @@ impl Arena {
     pub(crate) fn ask_for_huge_pages(&self) -> Result<(), rustix::io::Errno> {
         // SAFETY: exactly this mapping, whose contents the advice does not change.
         unsafe { madvise(self.base.as_ptr().cast(), self.mapped, Advice::LinuxHugepage) }
+    }
+
+    /// Gives the pages back to the system; all mappings then read zeros.
+    pub(crate) fn discard(&self) {
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // Where it is refused, the pages go with the last mapping.
+        let _ = fallocate(&self.file, hole, 0, self.bytes as u64);
+    }
+
+    /// Another mapping of the same memory.
+    #[cfg(test)]
+    pub(crate) fn twin(&self) -> Result<Self, rustix::io::Errno> {
+        Self::map(self.file.try_clone().expect("a file descriptor"), self.bytes)
     }
 
     /// Has pages that are touched from now on lie in the memory of this node, as long as it has room.

@@ -376,6 +376,19 @@ pub enum FabricError {
         bytes: usize,
     },
 
+    /// Memory for a shared buffer could not be had.
+    #[error("a shared buffer of {bytes} bytes could not be made: {cause}")]
+    #[diagnostic(
+        code("HALO-E0227"),
+        help("allocate less, or raise the memory limit of this process or container")
+    )]
+    SharedMemory {
+        /// How much.
+        bytes: usize,
+        /// Why.
+        cause: String,
+    },
+
     /// The communicator was closed.
     #[error("the communicator is closed")]
     #[diagnostic(code("HALO-E0225"), help("create a new communicator"))]

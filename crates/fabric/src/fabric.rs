@@ -45,6 +45,22 @@ pub trait Fabric {
         place: Option<usize>,
     ) -> Result<(), FabricError>;
 
+    /// As [`Fabric::pass`], and on one host the peer itself may read the payload where it lies, until it has released the
+    /// message. So nothing that the peer waits for may depend on the payload's being read.
+    ///
+    /// # Errors
+    /// The link to `peer` broke.
+    ///
+    /// # Panics
+    /// As [`Fabric::send`].
+    fn refer(
+        &mut self,
+        peer: usize,
+        tag: Tag,
+        payload: &[u8],
+        place: Option<usize>,
+    ) -> Result<(), FabricError>;
+
     /// How many of the messages sent to `peer` last must stay as they are: the oldest of them may still be read.
     fn unread(&self, peer: usize) -> u32;
 

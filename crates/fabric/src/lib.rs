@@ -24,6 +24,7 @@ mod message;
 mod pages;
 mod rdma;
 mod registration;
+mod shared;
 mod shm;
 pub mod sim;
 mod tcp;
@@ -40,6 +41,7 @@ pub use link::Transport;
 pub use mesh::{LinkBytes, LinkInfo, Mesh};
 pub use message::{Message, Tag};
 pub use registration::Registration;
+pub use shared::{SharedBuffer, Sharing};
 pub use wire::{PREAMBLE_BYTES, PROTOCOL_VERSION, Preamble, Purpose, encode_frame, take_frame, would_wait};
 
 /// The most ranks of one communicator; far above what the hardware reaches, it bounds what a configuration can ask.

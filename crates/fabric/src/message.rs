@@ -35,18 +35,27 @@ pub(crate) const SHORT_IN_TRAILER: usize = std::mem::offset_of!(Header, short);
 
 /// In a header's length: the payload does not lie in the slot, it was written to what the receiver had lent.
 const PLACED: u64 = 1 << 63;
+/// In a header's length: the payload does not lie in the slot, it is to be read in a buffer that the sender shares.
+const REFERRED: u64 = 1 << 62;
 
 impl Header {
     /// Payload bytes, wherever they lie.
     #[inline]
     pub(crate) fn bytes(&self) -> u64 {
-        self.length & !PLACED
+        self.length & !(PLACED | REFERRED)
     }
 
     /// Whether the payload was written to what the receiver had lent.
     #[inline]
     pub(crate) fn is_placed(&self) -> bool {
         self.length & PLACED != 0
+    }
+
+    /// The number of the sender's shared buffer in which the payload lies, and where, if it does not lie in the slot.
+    #[inline]
+    pub(crate) fn referred(&self) -> Option<(u64, u64)> {
+        let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|index| self.short[at + index]));
+        (self.length & REFERRED != 0).then(|| (word(0), word(8)))
     }
 
     /// Bytes of the payload that lie in the slot and not in the header.
@@ -168,6 +177,14 @@ impl Outgoing<'_> {
     /// Its header when the payload is written to what the receiver has lent.
     pub(crate) fn placed_header(&self) -> Header {
         Header { length: self.payload.len() as u64 | PLACED, short: [0; SHORT_BYTES], ..self.header() }
+    }
+
+    /// Its header when the receiver reads the payload in a buffer that this rank shares.
+    pub(crate) fn referring_header(&self, buffer: u64, offset: u64) -> Header {
+        let mut short = [0; SHORT_BYTES];
+        short[..8].copy_from_slice(&buffer.to_ne_bytes());
+        short[8..16].copy_from_slice(&offset.to_ne_bytes());
+        Header { length: self.payload.len() as u64 | REFERRED, short, ..self.header() }
     }
 
     /// Whether the payload travels in the header.

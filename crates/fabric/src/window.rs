@@ -44,6 +44,12 @@ impl Window {
         self.acknowledged = self.acknowledged.max(consumed.min(self.sent));
     }
 
+    /// How many of this side's messages the peer is known to have consumed, if it has told so much now.
+    #[inline]
+    pub(crate) fn acknowledged(&self, told: u64) -> u64 {
+        self.acknowledged.max(told.min(self.sent))
+    }
+
     /// Whether this credit would be news.
     pub(crate) fn is_news(&self, consumed: u64) -> bool {
         consumed > self.acknowledged
@@ -75,11 +81,18 @@ impl Window {
     /// needs it told apart, and then this returns it.
     #[inline]
     pub(crate) fn release(&mut self) -> Option<u64> {
-        self.consumed += 1;
-        if self.consumed - self.told < self.slots.div_ceil(2) {
+        if self.consumed + 1 - self.told < self.slots.div_ceil(2) {
+            self.consumed += 1;
             return None;
         }
+        Some(self.release_and_tell())
+    }
+
+    /// The same, and the sender waits for it: the credit to tell.
+    #[inline]
+    pub(crate) fn release_and_tell(&mut self) -> u64 {
+        self.consumed += 1;
         self.told = self.consumed;
-        Some(self.consumed)
+        self.consumed
     }
 }

@@ -133,6 +133,9 @@ pub(crate) struct Benchmark {
     /// Compare every element with the expected one; a wrong one makes the exit status 1
     #[arg(long)]
     pub(crate) check: bool,
+    /// Take buffers from halo, which are read where they lie on one host and registered over rdma
+    #[arg(long)]
+    pub(crate) shared: bool,
     /// Also write the result as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

@@ -1,9 +1,10 @@
 //! One rank of a measurement.
 
+use std::ops::{Deref, DerefMut};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use halo_ccl::{Communicator, Config, DType, Input, Kind, ReduceOp, Rounding};
+use halo_ccl::{Communicator, Config, DType, Input, Kind, ReduceOp, Rounding, SharedBuffer};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Benchmark, Choices, Placement};
@@ -111,6 +112,33 @@ fn default_iterations(size: usize) -> u64 {
     }
 }
 
+/// Where an input or output lies.
+enum Buffer {
+    Own(Vec<u8>),
+    /// The first bytes of a shared one.
+    Shared(SharedBuffer, usize),
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(buffer, bytes) => &buffer[..*bytes],
+        }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(buffer, bytes) => &mut buffer[..*bytes],
+        }
+    }
+}
+
 struct Run<'a> {
     kind: Kind,
     dtype: DType,
@@ -134,7 +162,7 @@ impl Run<'_> {
             Kind::Barrier => (0, 0),
             _ => (size, size),
         };
-        let (mut input, mut output) = (vec![0; input], vec![0; output]);
+        let (mut input, mut output) = (self.buffer(input, size)?, self.buffer(output, size)?);
         let wrong = if self.options.check { Some(self.check(&mut input, &mut output)?) } else { None };
         fill(self.dtype, rank, 0, 0, &mut input);
         for _ in 0..self.options.warmup {
@@ -152,6 +180,14 @@ impl Run<'_> {
         let samples = self.slowest(&samples)?;
         let one_way = if self.kind == Kind::SendRecv { 2 } else { 1 };
         Ok(Row::new(self.kind, size, self.dtype, self.op, world, &samples, one_way, wrong))
+    }
+
+    /// A buffer of `bytes` bytes, of which halo allocates as many on every rank.
+    fn buffer(&mut self, bytes: usize, size: usize) -> Result<Buffer, Error> {
+        if !self.options.shared || size == 0 {
+            return Ok(Buffer::Own(vec![0; bytes]));
+        }
+        Ok(Buffer::Shared(self.communicator.allocate(size)?, bytes))
     }
 
     fn once(&mut self, input: &[u8], output: &mut [u8]) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! The communicator: a group of ranks, what it knows of them, and its beginning and end.
 
+mod allocate;
 mod collectives;
 mod group;
 mod job;

@@ -77,7 +77,13 @@ impl<'a> Reduce<'a> {
             let index = self.sent[peer] as usize;
             if index < chunks.count() && fabric.can_send(peer) {
                 let source = self.input.unwrap_or(self.output);
-                fabric.pass(peer, self.tag, &source[chunks.get(index)], None)?;
+                let payload = &source[chunks.get(index)];
+                if self.input.is_some() {
+                    fabric.refer(peer, self.tag, payload, None)?;
+                } else {
+                    // In place, two ranks that read each other's input would wait for each other.
+                    fabric.pass(peer, self.tag, payload, None)?;
+                }
                 self.sent[peer] += 1;
                 moved = true;
             }

@@ -83,7 +83,7 @@ impl Plan for Transfer<'_> {
             let Some(range) = self.next(self.sends, peer, self.sent[peer]) else { continue };
             if fabric.can_send(peer) {
                 let place = self.sent[peer] as usize * self.chunk;
-                fabric.pass(peer, self.tag, &self.input.unwrap_or(self.output)[range], Some(place))?;
+                fabric.refer(peer, self.tag, &self.input.unwrap_or(self.output)[range], Some(place))?;
                 self.sent[peer] += 1;
                 moved = true;
             }

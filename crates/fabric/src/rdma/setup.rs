@@ -62,6 +62,11 @@ pub(crate) struct RdmaEndpoint {
 }
 
 impl RdmaEndpoint {
+    /// The device's name.
+    pub(crate) fn device(&self) -> &str {
+        self.choice.context.name()
+    }
+
     /// Registers memory of the caller's.
     ///
     /// # Safety

@@ -53,47 +53,70 @@ impl Loan {
 /// A payload under way.
 #[derive(Debug)]
 pub(super) struct Payload {
-    source: Bytes,
+    bytes: Bytes,
     /// Where it goes in what the receiver has lent, or else in its slot.
     place: Option<(Tag, usize)>,
 }
 
+/// Where the bytes of a payload are.
 #[derive(Debug)]
-enum Bytes {
+pub(super) enum Bytes {
+    /// Under way, or in the slot.
     Copied(Vec<u8>),
+    /// With the sender, to be read when they arrive.
     InPlace(Run),
+    /// With the sender, to be read by the receiver until it releases the message.
+    Referred(Run),
+}
+
+impl Bytes {
+    pub(super) fn of(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            // SAFETY: as in `Run::read`, until the message is released.
+            Self::InPlace(run) | Self::Referred(run) => unsafe {
+                std::slice::from_raw_parts(run.start.as_ptr(), run.bytes)
+            },
+        }
+    }
 }
 
 impl Payload {
     pub(super) fn copied(bytes: &[u8]) -> Self {
-        Self { source: Bytes::Copied(bytes.to_vec()), place: None }
+        Self { bytes: Bytes::Copied(bytes.to_vec()), place: None }
     }
 
     pub(super) fn in_place(bytes: &[u8], place: Option<(Tag, usize)>) -> Self {
-        Self { source: Bytes::InPlace(Run::of(bytes)), place }
+        Self { bytes: Bytes::InPlace(Run::of(bytes)), place }
+    }
+
+    pub(super) fn referred(bytes: &[u8]) -> Self {
+        Self { bytes: Bytes::Referred(Run::of(bytes)), place: None }
     }
 
     pub(super) fn len(&self) -> usize {
-        match &self.source {
-            Bytes::Copied(bytes) => bytes.len(),
-            Bytes::InPlace(run) => run.bytes,
-        }
+        self.bytes.of().len()
     }
 
-    /// Whether the sender must leave it alone until it has arrived.
-    pub(super) fn is_in_place(&self) -> bool {
-        matches!(self.source, Bytes::InPlace(_))
+    /// Whether the sender must leave it alone for a while.
+    pub(super) fn is_with_the_sender(&self) -> bool {
+        !matches!(self.bytes, Bytes::Copied(_))
+    }
+
+    /// Whether it is the receiver who reads it.
+    pub(super) fn is_referred(&self) -> bool {
+        matches!(self.bytes, Bytes::Referred(_))
     }
 
     /// Puts the payload where it belongs: what then lies in the slot, or how many bytes were placed.
-    pub(super) fn arrive(self, lent: Option<&Loan>) -> (Vec<u8>, Option<usize>) {
-        let bytes = match self.source {
-            Bytes::Copied(bytes) => bytes,
+    pub(super) fn arrive(self, lent: Option<&Loan>) -> (Bytes, Option<usize>) {
+        let bytes = match self.bytes {
             Bytes::InPlace(run) => run.read(),
+            Bytes::Copied(_) | Bytes::Referred(_) => return (self.bytes, None),
         };
-        let Some((tag, place)) = self.place else { return (bytes, None) };
+        let Some((tag, place)) = self.place else { return (Bytes::Copied(bytes), None) };
         let loan = lent.filter(|loan| loan.tag == tag).expect("written to what is not lent");
         loan.take(place, &bytes);
-        (Vec::new(), Some(bytes.len()))
+        (Bytes::Copied(Vec::new()), Some(bytes.len()))
     }
 }

@@ -4,7 +4,7 @@
 //! with a message the other way or by itself after half the room is used.
 //!
 //! In a network with registered memory ([`Simulation::with_registered_memory`]) payloads are read where they lie, as late as
-//! can be, and written straight to what is lent.
+//! can be, and written straight to what is lent. Of those that are referred to, half are read by the receiver.
 //!
 //! Delays are drawn, to find what goes wrong, or computed from a [`Timing`], to predict how long something takes.
 
@@ -18,7 +18,7 @@ use crate::error::FabricError;
 use crate::fabric::Fabric;
 use crate::message::{Message, Tag};
 use crate::window::Window;
-use memory::{Loan, Payload, Run};
+use memory::{Bytes, Loan, Payload, Run};
 
 #[derive(Debug)]
 struct Flying {
@@ -124,7 +124,7 @@ impl World {
         if let Load::Message(_, payload) = &load {
             lane.messages += 1;
             lane.bytes += bytes;
-            if payload.is_in_place() {
+            if payload.is_with_the_sender() {
                 lane.in_place.push_back(lane.messages);
             }
         }
@@ -174,11 +174,11 @@ impl World {
     }
 
     /// A payload arrives: it is read where it lies, and goes where it belongs.
-    fn deliver(&mut self, from: usize, to: usize, payload: Payload) -> (Vec<u8>, Option<usize>) {
+    fn deliver(&mut self, from: usize, to: usize, payload: Payload) -> (Bytes, Option<usize>) {
         let lane = &mut self.lanes[from][to];
         lane.arrived += 1;
-        if lane.in_place.front() == Some(&lane.arrived) {
-            lane.in_place.pop_front();
+        if !payload.is_referred() {
+            lane.in_place.retain(|number| *number != lane.arrived);
         }
         let (payload, placed) = payload.arrive(lane.lent.as_ref());
         lane.placed += placed.unwrap_or(0) as u64;
@@ -312,7 +312,7 @@ struct Peer {
 struct Arrived {
     credit: u64,
     tag: Tag,
-    payload: Vec<u8>,
+    payload: Bytes,
     placed: Option<usize>,
 }
 
@@ -371,6 +371,26 @@ impl Fabric for SimFabric {
         Ok(())
     }
 
+    fn refer(
+        &mut self,
+        peer: usize,
+        tag: Tag,
+        payload: &[u8],
+        place: Option<usize>,
+    ) -> Result<(), FabricError> {
+        let shares = {
+            let mut world = self.world.borrow_mut();
+            world.registered && world.draw(2) == 0
+        };
+        if !shares {
+            return self.pass(peer, tag, payload, place);
+        }
+        let (_, consumed) = self.peers[peer].window.send();
+        let load = Load::Message(tag, Payload::referred(payload));
+        self.world.borrow_mut().fly(self.rank, peer, consumed, load);
+        Ok(())
+    }
+
     fn unread(&self, peer: usize) -> u32 {
         let world = self.world.borrow();
         let lane = &world.lanes[self.rank][peer];
@@ -396,7 +416,7 @@ impl Fabric for SimFabric {
     fn head(&self, peer: usize) -> Result<Option<Message<'_>>, FabricError> {
         Ok(self.peers[peer].inbox.front().map(|arrived| Message {
             tag: arrived.tag,
-            payload: &arrived.payload,
+            payload: arrived.payload.of(),
             placed: arrived.placed,
         }))
     }
@@ -406,7 +426,8 @@ impl Fabric for SimFabric {
         let from = &mut self.peers[peer];
         let arrived = from.inbox.pop_front().expect("released a message that was there");
         from.window.learn(arrived.credit);
-        world.work(self.rank, arrived.payload.len());
+        world.work(self.rank, arrived.payload.of().len());
+        world.lanes[peer][self.rank].in_place.retain(|number| *number != from.window.next());
         if let Some(consumed) = from.window.release() {
             world.fly(self.rank, peer, consumed, Load::Credit);
         }

@@ -1,0 +1,262 @@
+//! The real [`Fabric`]: one arena, one link to every peer, one control connection beside each.
+
+mod memory;
+mod messages;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use crate::arena::Arena;
+use crate::bootstrap::{self, Rendezvous, Store};
+use crate::config::Config;
+use crate::control::Control;
+use crate::doorbell;
+use crate::error::FabricError;
+use crate::fabric::Fabric;
+use crate::key::Key;
+use crate::layout::Layout;
+use crate::link::{Alarm, AnyLink, Link, LinkFailure, Transport};
+use crate::rdma::RdmaEndpoint;
+use crate::registration::Registry;
+use crate::shared::Shared;
+use crate::window::Window;
+pub(crate) use messages::arrived;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use messages::read_trailer;
+
+/// How long a closing rank waits for its last bytes to leave.
+const FLUSH_GRACE: Duration = Duration::from_secs(1);
+/// How long a broken link waits for the control connection to say that it is the whole peer that is gone.
+const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
+
+/// One sleep where nothing can wake a rank: an idle one then takes about half a percent of a core.
+const NAP: Duration = Duration::from_millis(1);
+
+/// What is known of the link to one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The peer's rank.
+    pub peer: usize,
+    /// Its host.
+    pub host: String,
+    /// What carries payloads to and from it.
+    pub transport: Transport,
+    /// Why this transport.
+    pub reason: String,
+}
+
+/// Payload bytes of one link, counted as they pass.
+#[derive(Debug, Default)]
+pub struct LinkBytes {
+    /// Towards the peer.
+    pub sent: AtomicU64,
+    /// From the peer.
+    pub received: AtomicU64,
+    /// Of those sent, the ones that were not copied: they were read where they lay, in registered memory.
+    pub sent_in_place: AtomicU64,
+    /// Of those received, the ones that the peer wrote straight to a registered output.
+    pub received_in_place: AtomicU64,
+}
+
+/// One peer of this rank.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    info: LinkInfo,
+    link: AnyLink,
+    bytes: Arc<LinkBytes>,
+    window: Window,
+}
+
+impl Peer {
+    pub(crate) fn new(info: LinkInfo, link: AnyLink, slots: usize) -> Self {
+        Self { info, link, bytes: Arc::default(), window: Window::new(slots) }
+    }
+}
+
+/// Only this rank's thread counts, so a plain store loses nothing and locks no bus.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}
+
+/// Where a rank is, for its peers.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) address: IpAddr,
+    pub(crate) layout: Layout,
+    pub(crate) arena: Arc<Arena>,
+    /// What the arena's pages are, in words.
+    pub(crate) pages: String,
+    /// The NIC, where a link uses it.
+    pub(crate) endpoint: Option<RdmaEndpoint>,
+}
+
+/// All links of one rank.
+#[derive(Debug)]
+pub struct Mesh {
+    rank: usize,
+    address: IpAddr,
+    layout: Layout,
+    // Links borrow nothing from the arena but write into it; they are dropped first, with the NIC's registration.
+    peers: Vec<Option<Peer>>,
+    arena: Arc<Arena>,
+    pages: String,
+    control: Control,
+    endpoint: Option<RdmaEndpoint>,
+    registry: Registry,
+    /// Buffers shared so far, on all ranks alike, and those of them that this rank still has.
+    shares: u64,
+    shared: Shared,
+}
+
+impl Mesh {
+    /// Meets the other ranks at `config.rendezvous`, served by rank 0.
+    ///
+    /// # Errors
+    /// Any [`FabricError`] of configuration or bootstrap, within `config.timeout`.
+    pub fn connect(config: &Config) -> Result<Self, FabricError> {
+        bootstrap::over_rendezvous(config)
+    }
+
+    /// Meets the other ranks through a store that the caller serves.
+    ///
+    /// # Errors
+    /// As [`Mesh::connect`].
+    pub fn connect_with_store(config: &Config, store: &dyn Store) -> Result<Self, FabricError> {
+        bootstrap::over_store(config, store)
+    }
+
+    /// Meets the other ranks at a rendezvous that rank 0 has opened before and brings along; its address is everybody's
+    /// `config.rendezvous`.
+    ///
+    /// # Errors
+    /// As [`Mesh::connect`].
+    pub fn connect_at(config: &Config, key: &Key, opened: Option<Rendezvous>) -> Result<Self, FabricError> {
+        bootstrap::over_served(config, key, opened)
+    }
+
+    pub(crate) fn assemble(rank: usize, place: Place, peers: Vec<Option<Peer>>, control: Control) -> Self {
+        let Place { address, layout, arena, pages, endpoint } = place;
+        let (registry, shares, shared) = (Registry::new(), 0, Shared::new());
+        Self { rank, address, layout, peers, arena, pages, control, endpoint, registry, shares, shared }
+    }
+
+    /// The links, in rank order, without this rank's own place.
+    pub fn links(&self) -> impl Iterator<Item = (&LinkInfo, &Arc<LinkBytes>)> {
+        self.peers.iter().flatten().map(|peer| (&peer.info, &peer.bytes))
+    }
+
+    /// The address that this rank gave its peers.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Bytes of this rank's arena.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// What the arena's pages are, and why they are no better ones, in words.
+    pub fn arena_pages(&self) -> &str {
+        &self.pages
+    }
+
+    /// Tells every peer why nobody should wait any more; nothing is sent from here after that, and no memory of the
+    /// caller's is read or written.
+    pub fn stop_everybody(&mut self, reason: String) {
+        if !self.registry.is_empty() {
+            self.peers.iter_mut().flatten().for_each(|peer| peer.link.halt());
+        }
+        self.control.stop_everybody(FabricError::Closed, reason);
+    }
+
+    /// Lets the last bytes leave, says good-bye, and waits a moment for the others to do so.
+    ///
+    /// # Errors
+    /// The communicator had failed before, or bytes could not leave in time.
+    pub fn close(&mut self) -> Result<(), FabricError> {
+        let deadline = Instant::now() + FLUSH_GRACE;
+        let mut result = self.control.check();
+        while result.is_ok() && !self.peers.iter().flatten().all(|peer| peer.link.flushed()) {
+            result = self.progress();
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        self.control.close();
+        result
+    }
+
+    /// Sleeps until one of `peers` does something, for about `at_most`: for a rank that has waited long.
+    pub fn sleep(&self, peers: &[usize], at_most: Duration) {
+        let (mut sockets, mut bells) = (SmallVec::<[_; 16]>::new(), 0);
+        for peer in peers {
+            match self.peer(*peer).link.alarm() {
+                Alarm::Bell => bells += 1,
+                Alarm::Socket(socket) => sockets.push(socket),
+                Alarm::None => {}
+            }
+        }
+        if peers.is_empty() {
+            std::thread::sleep(NAP);
+        } else if bells == peers.len() {
+            let stirred = || peers.iter().any(|peer| self.has_stirred(*peer));
+            doorbell::sleep(&self.arena, self.layout.bell(), at_most, stirred);
+        } else if sockets.len() == peers.len() {
+            // What waits to leave must not sleep with us: somebody may wait for it.
+            let backlogs = self.peers.iter().flatten().filter(|peer| !peer.link.flushed());
+            sockets.extend(backlogs.filter_map(|peer| match peer.link.alarm() {
+                Alarm::Socket(socket) => Some(socket),
+                Alarm::Bell | Alarm::None => None,
+            }));
+            doorbell::sleep_on_sockets(&mut sockets, at_most);
+        } else {
+            // They wake in different ways, or in none.
+            std::thread::sleep(at_most.min(NAP));
+        }
+    }
+
+    /// Whether there is anything of this peer's that was not there when it was last looked at.
+    fn has_stirred(&self, rank: usize) -> bool {
+        let peer = self.peer(rank);
+        let number = peer.window.next();
+        let trailer = self.layout.slot(self.rank, rank, number) + self.layout.slot_bytes;
+        arrived(&self.arena, trailer, number).is_some()
+            || peer.window.is_news(self.arena.load(self.layout.credit(self.rank, rank)))
+    }
+
+    fn peer(&self, rank: usize) -> &Peer {
+        self.peers[rank].as_ref().expect("a rank has no link to itself")
+    }
+
+    /// Turns a link's failure into the best-known cause: a lost peer, if the control connection says so at once.
+    fn broken(&self, rank: usize, cause: LinkFailure) -> Result<(), FabricError> {
+        let deadline = Instant::now() + EXPLANATION_GRACE;
+        while Instant::now() < deadline {
+            self.control.check()?;
+            if self.control.left_for(rank).is_some() {
+                // It took its end of the link along; whoever still waits for it is told by `expect`.
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let info = &self.peer(rank).info;
+        let error = FabricError::LinkBroken {
+            transport: info.transport.name(),
+            peer: rank,
+            host: info.host.clone(),
+            cause,
+        };
+        self.control.stop_everybody(error.clone(), error.one_line());
+        Err(error)
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        let _ = self.close();
+    }
+}
