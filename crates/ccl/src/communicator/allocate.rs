@@ -20,30 +20,19 @@ impl Communicator {
     /// Sizes that differ, no memory, or a failure that poisons the communicator.
     pub fn allocate(&mut self, bytes: usize) -> Result<SharedBuffer, Error> {
         let begun = self.mesh.begin_share(bytes);
-        // A rank that has failed says so: nobody waits for its memory.
-        let told = match &begun {
-            Ok((_, told)) => told.clone(),
-            Err(_) => Vec::new(),
-        };
-        let mut record = vec![told.len() as u8, (told.len() >> 8) as u8];
-        record.extend(&told);
+        // A rank that has failed tells nothing, so that nobody waits for its memory.
+        let mut record = begun.as_ref().map_or_else(|_| Vec::new(), |(_, told)| told.clone());
         assert!(record.len() <= RECORD_BYTES, "an invitation is short");
         record.resize(RECORD_BYTES, 0);
         let mut all = vec![0; RECORD_BYTES * self.world()];
         self.all_gather(&record[..], &mut all, DType::U8)?;
         let (sharing, _) = begun?;
-        let records = all.chunks_exact(RECORD_BYTES);
-        let told = |record| -> &[u8] {
-            let record: &[u8] = record;
-            let length = usize::from(record[0]) | usize::from(record[1]) << 8;
-            record.get(2..2 + length).unwrap_or_default()
-        };
-        let invitations: Vec<_> = records.map(told).collect();
-        if let Some(rank) = invitations.iter().position(|told| told.is_empty()) {
+        let records: Vec<&[u8]> = all.chunks_exact(RECORD_BYTES).collect();
+        if let Some(rank) = records.iter().position(|record| record.iter().all(|byte| *byte == 0)) {
             return Err(Error::NotAllocated { rank, bytes });
         }
         let deadline = Instant::now() + self.config.timeout;
-        let shared = self.mesh.share(sharing, &invitations, deadline);
+        let shared = self.mesh.share(sharing, &records, deadline);
         shared.map_err(|error| self.fail(error.into()))
     }
 }

@@ -66,7 +66,7 @@ impl Mesh {
         Ok((Sharing { memory, bytes, exchange }, told))
     }
 
-    /// Shares a buffer, with what every rank has told, in rank order.
+    /// Shares a buffer, with what every rank has told, in rank order; what follows it is ignored.
     ///
     /// # Errors
     /// Ranks share different numbers of bytes, a peer does not come before the deadline, or the NIC refuses.
