@@ -88,8 +88,8 @@ impl RdmaLink {
         regions: Arc<Regions>,
         remote: RemoteArena,
     ) -> Self {
-        // No operation allocates: there are never more than the slots.
-        let unread = VecDeque::with_capacity(layout.slots);
+        // No operation allocates: each takes two work requests, and the queue holds no more.
+        let unread = VecDeque::with_capacity(Self::queue_depth(layout) as usize / 2);
         let (lent, posted, completed, signaled) = (None, 0, 0, 0);
         let pair = Some(pair);
         Self { rank, peer, layout, pair, regions, remote, unread, lent, posted, completed, signaled }
