@@ -227,7 +227,8 @@ proptest! {
     }
 }
 
-/// With more chunks than one loan takes to arrive, most of a block is written straight to its place.
+/// With more chunks than one loan takes to arrive, those of a block that the receiver does not read with the sender are
+/// written straight to their place.
 #[test]
 fn blocks_go_straight_to_what_is_lent_and_none_beyond_it() {
     // SAFETY: as in `network`.
@@ -248,7 +249,7 @@ fn blocks_go_straight_to_what_is_lent_and_none_beyond_it() {
     let expected = [vec![1; block], vec![2; block], vec![0; 64]].concat();
     assert!(outputs.iter().all(|output| *output == expected));
     for (from, to) in [(0, 1), (1, 0)] {
-        assert!(simulation.placed(from, to) > block as u64 / 2, "{}", simulation.placed(from, to));
+        assert!(simulation.placed(from, to) > block as u64 / 4, "{}", simulation.placed(from, to));
     }
 }
 
