@@ -245,6 +245,11 @@ typedef struct {
 #define HALO_ERROR_UNKNOWN_TICKET 518
 
 /**
+ * A registration that this communicator does not have, or has no more.
+ */
+#define HALO_ERROR_UNKNOWN_REGISTRATION 519
+
+/**
  * IEEE 754 binary64.
  */
 #define HALO_DTYPE_F64 1
@@ -680,6 +685,35 @@ halo_status halo_communicator_statistics(halo_communicator *communicator,
  * `string` is NULL or came from a function that says so, and is not used again.
  */
 void halo_string_free(char *string);
+
+/**
+ * Registers `bytes` bytes from `start` with the NIC, for as long as it takes. Over rdma, long payloads that lie there
+ * are then written from where they lie, and peers write their parts of gathered and broadcast outputs straight there.
+ * Each rank registers what it likes, when it likes. The same memory again, or part of it, costs a look-up. Over shm and
+ * tcp this is accepted and does nothing.
+ *
+ * `*registration` is set on success only, to a number for `halo_communicator_deregister`; freeing the communicator gives
+ * back what is left. An error (no memory at all, the memlock limit, a NIC that refuses) harms nothing: the communicator
+ * goes on working without it.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `registration` is NULL or points to memory for a number.
+ * The memory is readable and writable and stays mapped until it is deregistered; what an operation was given of it is
+ * left alone until that operation has ended. After a failed operation its contents are undefined.
+ */
+halo_status halo_communicator_register(halo_communicator *communicator,
+                                       void *start,
+                                       size_t bytes,
+                                       uint64_t *registration);
+
+/**
+ * Gives a registration back, before its memory is freed. An operation of a queue that uses it keeps it until it is done.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed.
+ */
+halo_status halo_communicator_deregister(halo_communicator *communicator,
+                                         uint64_t registration);
 
 /**
  * Every rank's `output` becomes the reduction of all ranks' inputs: `count` elements each. In place when `input` and
