@@ -13,7 +13,7 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
+.PHONY: help demo test test-rust test-aarch64 test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
         bench-peers bench-plugin fuzz build packages python setup setup-test header bindings clean
 
 help: ## list the targets
@@ -24,11 +24,20 @@ demo: setup build python ## serve a tiny model on two ranks of this machine and 
 	@$(PY) -m halo.demo --status "$(CURDIR)/target/release/halo-cluster status --json"; \
 	  status=$$?; target/release/halo-cluster stop; exit $$status
 
-test: setup-test build python test-rust test-plugin test-python test-hosts test-system test-soft-roce test-e2e ## run every test
+test: setup-test build python test-rust test-aarch64 test-plugin test-python test-hosts test-system test-soft-roce test-e2e ## run every test
 
 test-rust: ## unit, property and integration tests
 	$(CARGO) test --workspace --exclude halo-soft-roce --exclude halo-hosts --exclude halo-system --exclude halo-e2e \
 	  --exclude halo-plugin-host
+
+# Linked without a C compiler for that processor: the C library that comes with Rust has everything but an empty libdl.
+AARCH64 := aarch64-unknown-linux-musl
+test-aarch64: ## the reductions with NEON, on an emulated processor
+	PATH="$$PATH:$$HOME/.cargo/bin" rustup target add $(AARCH64)
+	mkdir -p target/$(AARCH64) && printf '!<arch>\n' > target/$(AARCH64)/libdl.a
+	$(CARGO) test -p halo-ccl --lib --target $(AARCH64) \
+	  --config 'target.$(AARCH64).linker="rust-lld"' --config 'target.$(AARCH64).runner="qemu-aarch64-static"' \
+	  --config 'target.$(AARCH64).rustflags=["-Clink-self-contained=yes", "-Lnative=target/$(AARCH64)"]' reduce::
 
 test-plugin: ## the net plugin, by hosts that drive it as RCCL and NCCL do
 	$(CARGO) test -p halo-plugin-host -- --nocapture --test-threads 1
