@@ -47,7 +47,7 @@ enum Part {
     TwoMachines,
     /// The reduction, and how long 16 ranks take to be ready
     Machine,
-    /// The net plugin's messages: over TCP on loopback, and over Soft-RoCE between two virtual machines
+    /// The net plugin's messages: over TCP on loopback, over Soft-RoCE in one virtual machine, and between two
     Plugin,
 }
 
@@ -81,20 +81,20 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
             show(&results, place, local(place), Quantile::P50, &out)?;
         }
     }
-    for (part, place) in [(Part::OneMachine, Place::OneMachine), (Part::TwoMachines, Place::TwoMachines)] {
-        if asked(part) {
-            eprintln!("{place}: {rounds} rounds in one boot");
-            rig::run(place, rounds, &arguments.without, &mut results)?;
-            show(&results, place, rig::peers(place), Quantile::P10, &out)?;
-        }
-    }
     if asked(Part::Plugin) {
         let place = Place::PluginTcp;
         plugin::run(rounds, &arguments.without, &mut results, |round, peer| {
             eprintln!("{place}: round {} of {rounds}: {peer}", round + 1);
         })?;
         show(&results, place, local(place), Quantile::P50, &out)?;
-        let place = Place::PluginRdma;
+    }
+    let in_the_rig = [
+        (Part::OneMachine, Place::OneMachine),
+        (Part::TwoMachines, Place::TwoMachines),
+        (Part::Plugin, Place::PluginOneMachine),
+        (Part::Plugin, Place::PluginRdma),
+    ];
+    for (_, place) in in_the_rig.into_iter().filter(|(part, _)| asked(*part)) {
         eprintln!("{place}: {rounds} rounds in one boot");
         rig::run(place, rounds, &arguments.without, &mut results)?;
         show(&results, place, rig::peers(place), Quantile::P10, &out)?;
@@ -126,7 +126,7 @@ fn show(
         Quantile::P50 => "median of the operations",
     };
     let what = match place {
-        Place::PluginTcp | Place::PluginRdma => "one message",
+        Place::PluginTcp | Place::PluginOneMachine | Place::PluginRdma => "one message",
         _ => "a two-rank sum",
     };
     println!("Time of {what} in us: {which}, median of the rounds; ratios within rounds");

@@ -21,6 +21,8 @@ pub enum Place {
     TwoMachines,
     /// The net plugin's messages, over TCP on this machine's loopback.
     PluginTcp,
+    /// The net plugin's messages in one virtual machine with two processors, over its Soft-RoCE device.
+    PluginOneMachine,
     /// The net plugin's messages, over Soft-RoCE between two virtual machines.
     PluginRdma,
 }
@@ -34,6 +36,7 @@ impl Place {
             Self::OneMachine => "Soft-RoCE, one VM",
             Self::TwoMachines => "Soft-RoCE, two VMs",
             Self::PluginTcp => "plugin, tcp loopback",
+            Self::PluginOneMachine => "plugin, Soft-RoCE, one VM",
             Self::PluginRdma => "plugin, Soft-RoCE, two VMs",
         }
     }

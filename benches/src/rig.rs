@@ -20,7 +20,7 @@ const ROUND: Duration = Duration::from_secs(240);
 /// Whom a place in the rig knows, in the order of the tables.
 pub fn peers(place: Place) -> &'static [Peer] {
     match place {
-        Place::OneMachine => &[Peer::Halo, Peer::IbWriteLat],
+        Place::OneMachine | Place::PluginOneMachine => &[Peer::Halo, Peer::IbWriteLat],
         Place::PluginRdma => &[Peer::Halo, Peer::IbWriteLat, Peer::IbWriteBwOneWay],
         _ => &[Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::IbWriteBw],
     }
@@ -51,6 +51,7 @@ pub fn run(place: Place, rounds: usize, without: &[Peer], results: &mut Results)
     let script = |name: &str| format!("bash {}", root().join("benches/peers/guest").join(name).display());
     let outcome = match place {
         Place::OneMachine => rig.vcpus(2).run(&[script("one-machine.sh")])?,
+        Place::PluginOneMachine => rig.vcpus(2).run(&[script("plugin-one-machine.sh")])?,
         Place::PluginRdma => rig.run(&[script("plugin.sh"), script("plugin.sh")])?,
         _ => rig.run(&[script("two-machines.sh"), script("two-machines.sh")])?,
     };

@@ -24,4 +24,36 @@ write_lat_client() {
   awk '$1 ~ /^[0-9]+,$/ && NF == 2 { printf " %s", $2 } END { print "" }' /run/persist.out
 }
 
+# write_lat_pinned BYTES: both sides in this machine, each on a processor of its own.
+write_lat_pinned() {
+  taskset -c 1 chrt -i 0 ib_write_lat -d rxe0 -x 1 -s "$1" -n 1000 >/dev/null 2>&1 &
+  write_lat_client "$1" "$ADDRESS" taskset -c 0 chrt -i 0
+  wait
+}
+
+# write_lat BYTES SERVER: both sides, machine 0's as the server.
+write_lat() {
+  if [ "$RANK" = 0 ]; then
+    ib_write_lat -d rxe0 -x 1 -s "$1" -n 1000 >/dev/null || exit 1
+  else
+    write_lat_client "$1" "$2"
+  fi
+}
+
+# write_bw PEER DIRECTIONS COUNT SERVER [OPTION...]: ib_write_bw of 4 MiB, machine 0 as the server; microseconds of a message
+# in one direction.
+write_bw() {
+  peer=$1 directions=$2 count=$3 server=$4
+  shift 4
+  set -- ib_write_bw "$@" -d rxe0 -x 1 -s 4194304 -n "$count" --report_gbits
+  if [ "$RANK" = 0 ]; then
+    "$@" >/dev/null || exit 1
+  else
+    persist "$@" "$server"
+    # The fourth column is the average of all directions together, in Gb/s.
+    awk -v peer="$peer" -v directions="$directions" \
+      '$1 == 4194304 { printf "@ %s %s %.3f\n", peer, $1, $1 * 8 / ($4 / directions) / 1000 }' /run/persist.out
+  fi
+}
+
 tagged() { sed -u -n "s/^{/@ $1 {/p"; }

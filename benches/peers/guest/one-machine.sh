@@ -5,11 +5,7 @@
 for round in $(seq "$ROUNDS"); do
   echo "@ round $round"
   if wanted ib_write_lat; then
-    for bytes in 8 8192 16384 49152; do
-      taskset -c 1 chrt -i 0 ib_write_lat -d rxe0 -x 1 -s "$bytes" -n 1000 >/dev/null 2>&1 &
-      write_lat_client "$bytes" "$ADDRESS" taskset -c 0 chrt -i 0
-      wait
-    done
+    for bytes in 8 8192 16384 49152; do write_lat_pinned "$bytes"; done
   fi
   if wanted halo; then
     work="8:1000 8192:1000 16384:1000 49152:1000"

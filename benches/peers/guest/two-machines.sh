@@ -10,28 +10,13 @@ fi
 
 for round in $(seq "$ROUNDS"); do
   echo "@ round $round"
-  if wanted ib_write_lat; then
-    if [ "$RANK" = 0 ]; then
-      ib_write_lat -d rxe0 -x 1 -s 8192 -n 1000 >/dev/null || exit 1
-    else
-      write_lat_client 8192 "$first"
-    fi
-  fi
+  if wanted ib_write_lat; then write_lat 8192 "$first"; fi
   if wanted halo; then
     "$HALO_RANK" --rank "$RANK" --world 2 --rendezvous "$first:29510" --transport rdma 8192:1000 4194304:20 \
       >/run/halo.out || exit 1
     tagged halo </run/halo.out
   fi
-  if wanted ib_write_bw; then
-    set -- ib_write_bw -b -d rxe0 -x 1 -s 4194304 -n 20 --report_gbits
-    if [ "$RANK" = 0 ]; then
-      "$@" >/dev/null || exit 1
-    else
-      persist "$@" "$first"
-      # The fourth column is both directions' average in Gb/s: half of it is what one direction carries.
-      awk '$1 == 4194304 { printf "@ ib_write_bw %s %.3f\n", $1, $1 * 8 / ($4 / 2) / 1000 }' /run/persist.out
-    fi
-  fi
+  if wanted ib_write_bw; then write_bw ib_write_bw 2 20 "$first" -b; fi
   if wanted openmpi; then
     if [ "$RANK" = 0 ]; then
       "$OPENMPI/bin/mpirun" --allow-run-as-root --bind-to none -np 2 --host "$first:1,$second:1" \
