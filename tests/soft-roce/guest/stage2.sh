@@ -8,6 +8,7 @@ $B mount -t tmpfs shm /dev/shm
 [ -e /dev/fd ] || $B ln -s /proc/self/fd /dev/fd
 [ -e /dev/stdin ] || { $B ln -s /proc/self/fd/0 /dev/stdin; $B ln -s /proc/self/fd/1 /dev/stdout; $B ln -s /proc/self/fd/2 /dev/stderr; }
 $B hostname "vm$RANK"
+echo "$ADDRESS vm$RANK" >>/etc/hosts
 $B ip link set lo up
 ulimit -l unlimited
 ulimit -n 65536
