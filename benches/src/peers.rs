@@ -61,7 +61,7 @@ pub enum Peer {
     Mpich,
     /// Gloo in PyTorch.
     Gloo,
-    /// One write noticed on the other side, without a collective: half of a ping-pong.
+    /// Nothing above the memory or the sockets: half of a ping-pong, or a stream.
     Floor,
     /// `ib_write_lat` of perftest: the floor over RDMA.
     #[value(name = "ib-write-lat")]
@@ -104,7 +104,7 @@ impl fmt::Display for Peer {
 pub fn local(place: Place) -> &'static [Peer] {
     match place {
         Place::Tcp => &[Peer::Halo, Peer::OpenMpi, Peer::Mpich, Peer::Gloo, Peer::Floor],
-        Place::PluginTcp => &[Peer::Halo, Peer::Iperf3],
+        Place::PluginTcp => &[Peer::Halo, Peer::Iperf3, Peer::Floor],
         // Gloo has no shared memory.
         _ => &[Peer::Halo, Peer::OpenMpi, Peer::Mpich, Peer::Floor],
     }

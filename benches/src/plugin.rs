@@ -1,7 +1,9 @@
-//! The net plugin's stream over loopback beside one stream of iperf3.
+//! The net plugin's stream over loopback beside one stream of iperf3, and beside a bare pair of sockets: iperf3 sends one
+//! small buffer again and again, which stays in the cache; messages come from memory and go to memory.
 
 use crate::driver::{self, Invocation};
 use crate::error::Error;
+use crate::floor;
 use crate::line::Line;
 use crate::peers::{Peer, Place, built, free_port};
 use crate::results::Results;
@@ -12,7 +14,7 @@ const MESSAGE: usize = 64 << 20;
 const MESSAGES: usize = 24;
 const DEPTH: usize = 2;
 
-/// Runs the plugin and iperf3 in turn, `rounds` times; `told` hears what runs.
+/// Runs the plugin, iperf3 and the bare sockets in turn, `rounds` times; `told` hears what runs.
 ///
 /// # Errors
 /// One of them that cannot run.
@@ -24,11 +26,15 @@ pub fn run(
 ) -> Result<(), Error> {
     let place = Place::PluginTcp;
     for round in 0..rounds {
-        let mut peers = [Peer::Halo, Peer::Iperf3];
-        peers.rotate_left(round % 2);
+        let mut peers = [Peer::Halo, Peer::Iperf3, Peer::Floor];
+        peers.rotate_left(round % 3);
         for peer in peers.into_iter().filter(|peer| !without.contains(peer)) {
             told(round, peer);
-            let line = if peer == Peer::Halo { plugin()? } else { iperf3()? };
+            let line = match peer {
+                Peer::Halo => plugin()?,
+                Peer::Iperf3 => iperf3()?,
+                _ => floor::stream(MESSAGE, MESSAGES, DEPTH)?,
+            };
             results.add(place, peer, round, vec![line]);
         }
     }

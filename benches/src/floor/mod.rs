@@ -2,6 +2,7 @@
 //! what `ib_write_lat` is for RDMA: half of a ping-pong.
 
 mod shm;
+mod stream;
 mod tcp;
 
 use std::time::{Duration, Instant};
@@ -32,6 +33,15 @@ pub fn measure(place: Place, work: &[Work]) -> Result<Vec<Line>, Error> {
             Ok(Line::of(work.bytes, "none", &samples.map_err(Error::system("the floor's ping-pong"))?))
         })
         .collect()
+}
+
+/// The average time of a message in a one-way stream over TCP on loopback, with `buffers` buffers in turn on both sides.
+///
+/// # Errors
+/// As [`measure`].
+pub fn stream(bytes: usize, count: usize, buffers: usize) -> Result<Line, Error> {
+    let took = stream::stream(bytes, count, buffers).map_err(Error::system("the floor's stream"))?;
+    Ok(Line::of(bytes, "none", &[took / count as u32]))
 }
 
 /// Half the time of each round trip.
@@ -72,5 +82,11 @@ mod tests {
             assert_eq!(lines.iter().map(|line| line.bytes).collect::<Vec<_>>(), [8, 100_000]);
             assert!(lines.iter().all(|line| line.p10_us > 0.0 && line.p10_us <= line.p50_us), "{lines:?}");
         }
+    }
+
+    #[test]
+    fn a_stream_moves_messages_that_are_no_whole_number_of_pieces() {
+        let line = stream(300_000, 5, 2).unwrap();
+        assert!(line.bytes == 300_000 && line.p50_us > 0.0, "{line:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::link::{Buffer, Link};
 use crate::peer::Peer;
 use crate::plugin::Plugin;
-use crate::{Outcome, until};
+use crate::{Outcome, spin, until};
 
 /// One thing to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn ping_pong(peer: &mut Peer<'_>, link: &Link<'_>, bytes: usize, rounds: usize) 
     let (mut source, mut target) =
         (Buffer::new(plugin, link.send, bytes)?, Buffer::new(plugin, link.receive, bytes)?);
     let part = target.part(bytes, 0);
-    let post = || until("a receive", || Ok(plugin.receive(link.receive, &[part])?));
+    let post = || spin("a receive", || Ok(plugin.receive(link.receive, &[part])?));
     let mut times = Vec::with_capacity(rounds);
     let mut waiting = post()?;
     peer.agree()?;
@@ -118,7 +118,7 @@ fn ping_pong(peer: &mut Peer<'_>, link: &Link<'_>, bytes: usize, rounds: usize) 
         if peer.rank == 0 {
             send(plugin, link, &mut source, bytes)?;
         }
-        until("a message", || Ok(plugin.test(waiting)?))?;
+        spin("a message", || Ok(plugin.test(waiting)?))?;
         waiting = post()?;
         if peer.rank == 1 {
             send(plugin, link, &mut source, bytes)?;
@@ -135,8 +135,8 @@ fn ping_pong(peer: &mut Peer<'_>, link: &Link<'_>, bytes: usize, rounds: usize) 
 
 fn send(plugin: &Plugin, link: &Link<'_>, source: &mut Buffer<'_>, bytes: usize) -> Outcome {
     let (data, memory) = (source.bytes().as_ptr(), source.memory);
-    let request = until("a send", || Ok(plugin.send(link.send, data, bytes, 0, memory)?))?;
-    until("a send's end", || Ok(plugin.test_without_sizes(request)?.then_some(())))
+    let request = spin("a send", || Ok(plugin.send(link.send, data, bytes, 0, memory)?))?;
+    spin("a send's end", || Ok(plugin.test_without_sizes(request)?.then_some(())))
 }
 
 /// Rank 0 sends, rank 1 receives; the time until the last has arrived.

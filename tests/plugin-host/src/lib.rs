@@ -34,3 +34,20 @@ pub fn until<T>(what: &str, mut attempt: impl FnMut() -> Outcome<Option<T>>) -> 
         std::thread::yield_now();
     }
 }
+
+/// As [`until`], without giving the processor away: for what is timed.
+///
+/// # Errors
+/// As there.
+pub fn spin<T>(what: &str, mut attempt: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
+    const TURNS: usize = 1000;
+    until(what, || {
+        for _ in 0..TURNS {
+            if let Some(result) = attempt()? {
+                return Ok(Some(result));
+            }
+            std::hint::spin_loop();
+        }
+        Ok(None)
+    })
+}
