@@ -6,37 +6,16 @@
     reason = "the values compared are exact, and a chain reads well"
 )]
 
-use std::net::TcpListener;
+mod common;
+
 use std::time::Duration;
 
+use common::{configs, run};
 use half::bf16;
 use halo_ccl::{
-    Algorithm, Communicator, Config, DType, Error, FabricError, Input, PlanTable, ReduceOp, Request,
-    Rounding, Rule, TransportChoice, definition,
+    Algorithm, Communicator, DType, Error, FabricError, Input, PlanTable, ReduceOp, Request, Rounding, Rule,
+    TransportChoice, definition,
 };
-
-fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {
-    let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let configure = |rank| Config {
-        rendezvous: rendezvous.clone(),
-        transport,
-        timeout: Duration::from_secs(20),
-        slot_bytes: 16 * 1024,
-        slots: 4,
-        ..Config::new(rank, world)
-    };
-    (0..world).map(configure).collect()
-}
-
-fn run<T: Send>(configs: &[Config], work: impl Fn(Communicator) -> T + Sync) -> Vec<T> {
-    std::thread::scope(|scope| {
-        let ranks = configs
-            .iter()
-            .map(|config| scope.spawn(|| work(Communicator::connect(config).unwrap())))
-            .collect::<Vec<_>>();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-    })
-}
 
 fn floats(rank: usize, count: usize) -> Vec<f32> {
     (0..count).map(|at| ((at * 13 + rank * 5) % 97) as f32 - 30.0).collect()

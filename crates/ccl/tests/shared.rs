@@ -1,27 +1,9 @@
 //! Buffers that all ranks allocate together: the same results, read where they lie.
 
-use std::net::TcpListener;
-use std::time::Duration;
+mod common;
 
-use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, ReduceOp, TransportChoice};
-
-fn run<T: Send>(world: usize, transport: TransportChoice, work: impl Fn(Communicator) -> T + Sync) -> Vec<T> {
-    let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let configure = |rank| Config {
-        rendezvous: rendezvous.clone(),
-        transport,
-        timeout: Duration::from_secs(20),
-        slot_bytes: 16 * 1024,
-        slots: 4,
-        ..Config::new(rank, world)
-    };
-    let connect = |rank| Communicator::connect(&configure(rank)).unwrap();
-    std::thread::scope(|scope| {
-        let (work, connect) = (&work, &connect);
-        let ranks: Vec<_> = (0..world).map(|rank| scope.spawn(move || work(connect(rank)))).collect();
-        ranks.into_iter().map(|rank| rank.join().unwrap()).collect()
-    })
-}
+use common::{configs, run};
+use halo_ccl::{Communicator, DType, Error, FabricError, Input, ReduceOp, TransportChoice};
 
 /// Small whole numbers, other ones in every round.
 fn values(rank: usize, round: usize, count: usize) -> Vec<f32> {
@@ -86,19 +68,19 @@ fn everything(mut communicator: Communicator) -> u64 {
 #[test]
 fn shared_buffers_change_no_result_and_are_read_where_they_lie_over_shm() {
     for world in [1, 2, 3, 4] {
-        let read = run(world, TransportChoice::Shm, everything);
+        let read = run(&configs(world, TransportChoice::Shm), everything);
         assert!(read.iter().all(|bytes| (*bytes > 0) == (world > 1)), "{read:?}");
     }
 }
 
 #[test]
 fn shared_buffers_are_ordinary_ones_over_tcp() {
-    assert_eq!(run(2, TransportChoice::Tcp, everything), [0, 0]);
+    assert_eq!(run(&configs(2, TransportChoice::Tcp), everything), [0, 0]);
 }
 
 #[test]
 fn ranks_that_allocate_different_sizes_are_both_named() {
-    let errors = run(2, TransportChoice::Shm, |mut communicator| {
+    let errors = run(&configs(2, TransportChoice::Shm), |mut communicator| {
         let bytes = 1000 + communicator.rank();
         communicator.allocate(bytes).unwrap_err().to_string()
     });
@@ -110,7 +92,7 @@ fn ranks_that_allocate_different_sizes_are_both_named() {
 
 #[test]
 fn a_rank_that_cannot_allocate_is_named_and_nothing_is_lost() {
-    let errors = run(2, TransportChoice::Shm, |mut communicator| {
+    let errors = run(&configs(2, TransportChoice::Shm), |mut communicator| {
         let bytes = if communicator.rank() == 0 { 1 << 60 } else { 4096 };
         let error = communicator.allocate(bytes).unwrap_err();
         assert!(matches!(
