@@ -4,6 +4,7 @@ mod common;
 
 use std::time::Duration;
 
+use halo_plugin_host::cases::ALL;
 use halo_soft_roce::{Outcome, Rig};
 
 fn host(version: &str) -> String {
@@ -52,7 +53,7 @@ fn every_case_through_version_12_and_some_through_each_other_version() {
     assert!(outcome.succeeded(), "{outcome:#?}");
     let printed = text(&outcome, 0);
     assert!(!printed.contains("BAD"), "{printed}");
-    assert_eq!(printed.matches("good").count(), 24 + 8 + 4 + 2 + 4, "{printed}");
+    assert_eq!(printed.matches("good").count(), ALL.len() + 8 + 4 + 2 + 4, "{printed}");
 }
 
 #[test]
