@@ -35,7 +35,7 @@ pub use halo_fabric::{
     StoreError, Transport, TransportChoice,
 };
 pub use operation::Kind;
-pub use plan::{Algorithm, PlanTable, Rule};
+pub use plan::{Algorithm, Costs, Exercise, PlanTable, Rule};
 /// The reduction by itself, for benches; not part of the interface.
 #[doc(hidden)]
 pub use reduce::{Arithmetic, Source, reduce};

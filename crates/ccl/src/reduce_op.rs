@@ -6,7 +6,9 @@ use std::str::FromStr;
 use crate::dtype::DType;
 use crate::error::Error;
 
-/// How the elements of all ranks become one. Every rank gets the same bits, on every processor and on every run:
+/// How the elements of all ranks become one. Every rank gets the same bits, on every processor and on every run. "In
+/// rank order" begins with rank 0, and only in a ring, which a plan table may choose, with another one for each share
+/// ([`crate::Algorithm::first_ranks`]):
 ///
 /// - Floats of up to 32 bits are computed in f32, f64 in f64, in rank order, and rounded once, at the end, to nearest,
 ///   ties to even (or after every step, with [`crate::Rounding::Each`]). Subnormals are kept. A NaN stays a NaN and

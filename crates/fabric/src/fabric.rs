@@ -16,6 +16,9 @@ pub trait Fabric {
     /// The most payload bytes that one message carries; the same on all ranks.
     fn slot_bytes(&self) -> usize;
 
+    /// How many messages have room on their way to one peer; the same on all ranks.
+    fn slots(&self) -> usize;
+
     /// Whether [`Fabric::send`] to `peer` has room now.
     fn can_send(&mut self, peer: usize) -> bool;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use halo_ccl::{DType, Kind, ReduceOp, Rounding, definition};
+use halo_ccl::{Algorithm, DType, Kind, ReduceOp, Rounding, definition};
 
 /// Elements that are compared at a time, so that other ranks' inputs never fill the memory.
 const PIECE: usize = 16 * 1024;
@@ -28,6 +28,8 @@ pub(crate) fn fill(dtype: DType, rank: usize, iteration: u64, first: usize, inpu
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expectation {
     pub(crate) kind: Kind,
+    /// How an all-reduce was done, which decides in what order its inputs were added.
+    pub(crate) algorithm: Algorithm,
     pub(crate) dtype: DType,
     pub(crate) op: ReduceOp,
     pub(crate) rounding: Rounding,
@@ -55,7 +57,8 @@ impl Expectation {
     /// Some of the `elements` elements of this rank's output.
     fn elements(&self, range: Range<usize>, elements: usize) -> Vec<u8> {
         match self.kind {
-            Kind::AllReduce | Kind::Reduce => self.reduced(range.start, range.len()),
+            Kind::AllReduce => self.all_reduced(&range, elements),
+            Kind::Reduce => self.reduced(range.start, range.len()),
             Kind::ReduceScatter => self.reduced(self.rank * elements + range.start, range.len()),
             Kind::AllGather | Kind::Gather => {
                 let block = elements / self.world;
@@ -79,8 +82,26 @@ impl Expectation {
     }
 
     fn reduced(&self, first: usize, count: usize) -> Vec<u8> {
-        let inputs = (0..self.world).map(|rank| self.input(rank, first, count)).collect::<Vec<_>>();
+        self.reduced_from(0, first, count)
+    }
+
+    /// The reduction that begins with the input of `first_rank`.
+    fn reduced_from(&self, first_rank: usize, first: usize, count: usize) -> Vec<u8> {
+        let ranks = (0..self.world).map(|at| (first_rank + at) % self.world);
+        let inputs = ranks.map(|rank| self.input(rank, first, count)).collect::<Vec<_>>();
         definition::reduce(self.dtype, self.op, self.rounding, &inputs)
+    }
+
+    fn all_reduced(&self, range: &Range<usize>, elements: usize) -> Vec<u8> {
+        let size = self.dtype.size();
+        let mut expected = Vec::with_capacity(range.len() * size);
+        for (run, first_rank) in self.algorithm.first_ranks(self.world, elements * size) {
+            let (start, end) = (range.start.max(run.start / size), range.end.min(run.end / size));
+            if start < end {
+                expected.extend(self.reduced_from(first_rank, start, end - start));
+            }
+        }
+        expected
     }
 }
 
@@ -90,7 +111,26 @@ mod tests {
 
     fn expectation(kind: Kind, dtype: DType) -> Expectation {
         let (op, rounding) = (ReduceOp::Sum, Rounding::Once);
-        Expectation { kind, dtype, op, rounding, rank: 1, world: 2, iteration: 3 }
+        let algorithm = Algorithm::OneShot;
+        Expectation { kind, algorithm, dtype, op, rounding, rank: 1, world: 2, iteration: 3 }
+    }
+
+    #[test]
+    fn a_ring_is_compared_in_its_own_order() {
+        // Of 8-bit floats that are rounded after each step, the order shows.
+        let one_shot = Expectation {
+            op: ReduceOp::Sum,
+            rounding: Rounding::Each,
+            world: 5,
+            ..expectation(Kind::AllReduce, DType::F8E4M3)
+        };
+        let ring = Expectation { algorithm: Algorithm::Ring, ..one_shot };
+        let elements = 2 * PIECE + 77;
+        let (of_ring, of_one_shot) =
+            (ring.elements(0..elements, elements), one_shot.elements(0..elements, elements));
+        assert_eq!((of_ring.len(), of_one_shot.len()), (elements, elements));
+        assert_eq!((ring.count_wrong(&of_ring), one_shot.count_wrong(&of_one_shot)), (0, 0));
+        assert!(ring.count_wrong(&of_one_shot) > 0);
     }
 
     #[test]

@@ -238,6 +238,7 @@ impl Run<'_> {
             self.once(input, output)?;
             let expectation = Expectation {
                 kind: self.kind,
+                algorithm: self.communicator.algorithm(output.len()),
                 dtype: self.dtype,
                 op: self.op,
                 rounding: self.rounding,

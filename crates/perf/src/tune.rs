@@ -16,6 +16,8 @@ use crate::sizes::sweep;
 const GAIN: f64 = 0.97;
 /// Above this size gathering all inputs moves too much to be worth a measurement.
 const DOUBLING_BYTES: usize = 256 * 1024;
+/// Below this size twice as many messages as ranks, one after the other, are not worth one.
+const RING_BYTES: usize = 32 * 1024;
 /// Chunks worth trying where one message carries several.
 const CHUNKS: [usize; 4] = [16 * 1024, 32 * 1024, 64 * 1024, 128 * 1024];
 /// Time spent on one candidate, one size and one round, about.
@@ -83,6 +85,10 @@ fn candidates(world: usize, size: usize, slot_bytes: usize) -> Vec<Candidate> {
         candidates.push((Algorithm::TwoShot, slot_bytes));
         if size <= DOUBLING_BYTES {
             candidates.push((Algorithm::Doubling, slot_bytes));
+        }
+        if size >= RING_BYTES {
+            let few = (slot_bytes / 4 / 64 * 64).max(64);
+            candidates.extend([few, slot_bytes].map(|chunk| (Algorithm::Ring, chunk)));
         }
     }
     candidates
@@ -186,5 +192,17 @@ mod tests {
         assert_eq!(choose(&candidates, &[10.0, 9.9], None).0, candidates[1]);
         assert_eq!(choose(&candidates, &[10.0, 9.9], Some(candidates[0])).0, candidates[0]);
         assert_eq!(choose(&candidates, &[10.0, 9.0], Some(candidates[0])).0, candidates[1]);
+    }
+
+    #[test]
+    fn every_algorithm_is_tried_where_it_may_win() {
+        let tried = |world, size| {
+            let mut tried: Vec<_> = candidates(world, size, 131_072).into_iter().map(|one| one.0).collect();
+            tried.dedup();
+            tried
+        };
+        assert_eq!(tried(2, 1 << 20), [Algorithm::OneShot]);
+        assert_eq!(tried(4, 1024), [Algorithm::OneShot, Algorithm::TwoShot, Algorithm::Doubling]);
+        assert_eq!(tried(4, 1 << 20), [Algorithm::OneShot, Algorithm::TwoShot, Algorithm::Ring]);
     }
 }

@@ -8,7 +8,7 @@ use crate::dtype::DType;
 use crate::error::Error;
 use crate::operation::{Kind, Operation};
 use crate::plan::{
-    Algorithm, Doubling, Exchange, Parts, PerRank, Plan, PlanError, Progress, Reduce, ReduceAndShare,
+    Algorithm, Doubling, Exchange, Parts, PerRank, Plan, PlanError, Progress, Reduce, ReduceAndShare, Ring,
     Transfer,
 };
 use crate::reduce::Arithmetic;
@@ -32,6 +32,7 @@ pub(super) enum AnyPlan<'a> {
     Reduce(Reduce<'a>),
     ReduceAndShare(ReduceAndShare<'a>),
     Doubling(Doubling<'a>),
+    Ring(Ring<'a>),
     Transfer(Transfer<'a>),
     Exchange(Exchange<'a>),
 }
@@ -44,6 +45,7 @@ impl Plan for AnyPlan<'_> {
             Self::Reduce(plan) => plan.step(fabric),
             Self::ReduceAndShare(plan) => plan.step(fabric),
             Self::Doubling(plan) => plan.step(fabric),
+            Self::Ring(plan) => plan.step(fabric),
             Self::Transfer(plan) => plan.step(fabric),
             Self::Exchange(plan) => plan.step(fabric),
         }
@@ -55,8 +57,24 @@ impl Plan for AnyPlan<'_> {
             Self::Reduce(plan) => plan.waiting_for(fabric),
             Self::ReduceAndShare(plan) => plan.waiting_for(fabric),
             Self::Doubling(plan) => plan.waiting_for(fabric),
+            Self::Ring(plan) => plan.waiting_for(fabric),
             Self::Transfer(plan) => plan.waiting_for(fabric),
             Self::Exchange(plan) => plan.waiting_for(fabric),
+        }
+    }
+}
+
+impl AnyPlan<'_> {
+    /// The memory that was lent to a plan which is done.
+    #[inline]
+    pub(super) fn take_scratch(&mut self) -> Option<Vec<u8>> {
+        if !matches!(self, Self::Doubling(_) | Self::Ring(_)) {
+            return None;
+        }
+        match std::mem::replace(self, Self::Done) {
+            Self::Doubling(plan) => Some(plan.into_scratch()),
+            Self::Ring(plan) => Some(plan.into_scratch()),
+            _ => None,
         }
     }
 }
@@ -129,6 +147,10 @@ impl Communicator {
             Algorithm::Doubling => {
                 let scratch = std::mem::take(&mut self.scratch);
                 AnyPlan::Doubling(Doubling::new(&self.mesh, tag, arithmetic, input, output, scratch))
+            }
+            Algorithm::Ring => {
+                let scratch = std::mem::take(&mut self.scratch);
+                AnyPlan::Ring(Ring::new(&self.mesh, tag, arithmetic, input, output, choice.chunk, scratch))
             }
             Algorithm::TwoShot => {
                 AnyPlan::ReduceAndShare(ReduceAndShare::new(&self.mesh, tag, arithmetic, input, output))

@@ -89,6 +89,11 @@ impl Communicator {
         self.choices.force(algorithm, whole_lines);
     }
 
+    /// What an all-reduce of this many bytes uses.
+    pub fn algorithm(&self, bytes: usize) -> Algorithm {
+        self.choices.of(bytes).algorithm
+    }
+
     /// This rank.
     pub fn rank(&self) -> usize {
         self.mesh.rank()

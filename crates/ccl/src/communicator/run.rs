@@ -56,10 +56,8 @@ impl Communicator {
         match job.plan.step(&mut self.mesh) {
             Ok(Progress::Done) => {
                 self.counters.record(job.operation.kind, job.operation.bytes, job.start);
-                if let AnyPlan::Doubling(_) = job.plan
-                    && let AnyPlan::Doubling(plan) = std::mem::replace(&mut job.plan, AnyPlan::Done)
-                {
-                    self.scratch = plan.into_scratch();
+                if let Some(scratch) = job.plan.take_scratch() {
+                    self.scratch = scratch;
                 }
                 Ok(Progress::Done)
             }

@@ -7,8 +7,10 @@
 mod all_reduce;
 mod doubling;
 mod exchange;
+mod model;
 mod parts;
 mod reduce;
+mod ring;
 mod table;
 mod transfer;
 
@@ -20,8 +22,10 @@ use smallvec::SmallVec;
 pub(crate) use all_reduce::ReduceAndShare;
 pub(crate) use doubling::Doubling;
 pub(crate) use exchange::Exchange;
+pub use model::{Costs, Exercise};
 pub(crate) use parts::Parts;
 pub(crate) use reduce::Reduce;
+pub(crate) use ring::Ring;
 pub(crate) use table::Choices;
 pub use table::{Algorithm, PlanTable, Rule};
 pub(crate) use transfer::Transfer;

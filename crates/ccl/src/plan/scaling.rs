@@ -1,19 +1,21 @@
-//! How long an all-reduce takes on networks that are not here: formulas, checked against the plans themselves on the
-//! simulated fabric in timed mode. `docs/scaling.md` holds what they say; write it anew with
+//! How long an all-reduce takes on networks that are not here: formulas (`model`), checked against the plans themselves on
+//! the simulated fabric in timed mode. `docs/scaling.md` holds what they say; write it anew with
 //! `UPDATE_DOCS=1 cargo test -p halo-ccl scaling`.
 
 use std::fmt::Write;
 
 use halo_fabric::sim::{Simulation, Timing};
 
-use super::tests::SUM;
-use super::{Algorithm, Doubling, Parts, Plan, Progress, Reduce, ReduceAndShare};
+use super::{Algorithm, Costs, Doubling, Exercise, Parts, Plan, Progress, Reduce, ReduceAndShare, Ring};
 use crate::dtype::DType;
 use crate::operation::{Kind, Operation};
+use crate::reduce::Arithmetic;
 use crate::reduce_op::ReduceOp;
+use halo_fabric::Rounding;
 
 const SLOT_BYTES: usize = 128 * 1024;
 const SLOTS: usize = 8;
+const SUM: Arithmetic = Arithmetic { dtype: DType::BF16, op: ReduceOp::Sum, rounding: Rounding::Once };
 
 /// A network of the users', by its published or assumed figures.
 struct Network {
@@ -42,37 +44,27 @@ fn networks() -> [Network; 3] {
     ]
 }
 
-/// Microseconds by formula. `n` ranks, messages one after the other through one port, and reduction of what arrived: all
-/// of it where it fits a slot, the last slot's worth where it is cut in chunks.
+/// Bytes of an f32 for those of a bf16.
+const WIDENING: usize = 2;
+
+/// Microseconds by formula.
 fn formula(algorithm: Algorithm, ranks: usize, bytes: usize, timing: Timing) -> f64 {
-    let (n, b) = (ranks as f64, bytes as f64);
-    let (latency, post) = (timing.latency as f64, timing.post as f64);
-    let (wire, work) = (timing.per_byte as f64, timing.per_byte_reduced as f64);
-    let slot = |bytes: f64| bytes.min(SLOT_BYTES as f64);
-    // The processor posts while the port sends: whichever takes longer.
-    let all_sent = |bytes: f64| (wire * (n - 1.0) * bytes).max(post * (n - 2.0) + wire * bytes);
-    let picoseconds = match algorithm {
-        Algorithm::OneShot => {
-            let busiest = all_sent(b).max(work * (n - 1.0) * (b - slot(b)));
-            latency + busiest + work * (n - 1.0) * slot(b)
-        }
-        Algorithm::TwoShot => {
-            let share = b / n;
-            2.0 * (latency + all_sent(share) + work * (n - 1.0) * slot(share))
-        }
-        Algorithm::Doubling => {
-            let steps = n.log2().ceil();
-            steps * latency + wire * (n - 1.0) * b + work * (n - 1.0) * b
-        }
+    let microseconds = |picoseconds: u64| picoseconds as f64 / 1e6;
+    let costs = Costs {
+        latency: microseconds(timing.latency),
+        per_byte: microseconds(timing.per_byte),
+        post: microseconds(timing.post),
+        per_byte_reduced: microseconds(timing.per_byte_reduced),
     };
-    picoseconds / 1e6
+    let (slot_bytes, slots, widening) = (SLOT_BYTES, SLOTS, WIDENING);
+    Exercise { algorithm, ranks, bytes, slot_bytes, slots, widening }.takes(costs)
 }
 
 /// Microseconds that the plans take on the simulated fabric.
 fn simulated(algorithm: Algorithm, ranks: usize, bytes: usize, timing: Timing) -> f64 {
     let simulation = Simulation::timed(ranks, SLOT_BYTES, SLOTS, timing);
     let op = Some(ReduceOp::Sum);
-    let tag = Operation { kind: Kind::AllReduce, dtype: DType::F32, op, root: None, epoch: 1, bytes }.tag();
+    let tag = Operation { kind: Kind::AllReduce, dtype: DType::BF16, op, root: None, epoch: 1, bytes }.tag();
     let mut outputs = vec![vec![0; bytes]; ranks];
     let fabrics: Vec<_> = (0..ranks).map(|rank| simulation.rank(rank)).collect();
     match algorithm {
@@ -93,6 +85,13 @@ fn simulated(algorithm: Algorithm, ranks: usize, bytes: usize, timing: Timing) -
             let plans = outputs.iter_mut().zip(&fabrics);
             let plans = plans
                 .map(|(output, fabric)| Doubling::new(fabric, tag, SUM, None, output, Vec::new()))
+                .collect();
+            drive(&simulation, fabrics, plans)
+        }
+        Algorithm::Ring => {
+            let plans = outputs.iter_mut().zip(&fabrics);
+            let plans = plans
+                .map(|(output, fabric)| Ring::new(fabric, tag, SUM, None, output, SLOT_BYTES, Vec::new()))
                 .collect();
             drive(&simulation, fabrics, plans)
         }
@@ -120,7 +119,7 @@ fn drive<P: Plan>(
 fn usable(algorithm: Algorithm, ranks: usize, bytes: usize) -> bool {
     match algorithm {
         Algorithm::OneShot => true,
-        Algorithm::TwoShot => ranks > 2,
+        Algorithm::TwoShot | Algorithm::Ring => ranks > 2,
         Algorithm::Doubling => ranks > 2 && bytes <= 64 * 1024,
     }
 }
@@ -133,7 +132,7 @@ fn the_formulas_are_what_the_plans_do() {
         {
             check(name, ranks, bytes, timing);
         }
-        for ranks in [2, 4] {
+        for ranks in [2, 4, 8] {
             check(name, ranks, 1024 * 1024, timing);
         }
     }
@@ -165,7 +164,7 @@ fn predictions() -> String {
     let mut page = String::new();
     for Network { name, timing } in networks() {
         let _ = writeln!(page, "### {name}\n");
-        page += "| ranks | 8 KiB | 48 KiB | 1 MiB | 64 MiB | two-shot from |\n|---|---|---|---|---|---|\n";
+        page += "| ranks | 8 KiB | 48 KiB | 1 MiB | 64 MiB | 64 MiB by ring | two-shot from |\n|---|---|---|---|---|---|---|\n";
         for ranks in [2, 3, 4, 8, 16] {
             let _ = write!(page, "| {ranks} ");
             for bytes in [8 * 1024, 48 * 1024, 1024 * 1024, 64 * 1024 * 1024] {
@@ -175,9 +174,10 @@ fn predictions() -> String {
                     timed.min_by(|a, b| a.0.total_cmp(&b.0)).expect("one-shot always is");
                 let _ = write!(page, "| {microseconds:.1} us, {algorithm} ");
             }
+            let ring = formula(Algorithm::Ring, ranks, 64 * 1024 * 1024, timing);
             let from =
                 if ranks == 2 { "never".to_owned() } else { format!("{} KiB", switch(ranks, timing) / 1024) };
-            let _ = writeln!(page, "| {from} |");
+            let _ = writeln!(page, "| {ring:.1} us | {from} |");
         }
         page.push('\n');
     }

@@ -2,12 +2,14 @@
 //! measures a better one (`halo-perf tune`) and names its file in `HALO_PLANS`.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::Parts;
 use crate::error::Error;
 
 /// What a table's file must say of itself.
@@ -23,11 +25,23 @@ pub enum Algorithm {
     TwoShot,
     /// Inputs are gathered in log2(ranks) steps of growing messages, then reduced: few messages.
     Doubling,
+    /// Shares go around, each rank adding its part, and around once more: only neighbours' links are used.
+    Ring,
 }
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 3] = [Self::OneShot, Self::TwoShot, Self::Doubling];
+    pub const ALL: [Self; 4] = [Self::OneShot, Self::TwoShot, Self::Doubling, Self::Ring];
+
+    /// Runs of the bytes of a buffer, and the rank whose input begins the reduction there: the others follow in rank order,
+    /// rank 0 after the last. It is rank 0 but for a ring, where each share begins with the rank behind its owner.
+    pub fn first_ranks(self, ranks: usize, bytes: usize) -> Vec<(Range<usize>, usize)> {
+        if self != Self::Ring {
+            return vec![(0..bytes, 0)];
+        }
+        let shares = Parts::shares(bytes, ranks);
+        (0..ranks).filter_map(|rank| Some((shares.of(rank)?, (rank + 1) % ranks))).collect()
+    }
 }
 
 impl fmt::Display for Algorithm {
@@ -36,6 +50,7 @@ impl fmt::Display for Algorithm {
             Self::OneShot => "one-shot",
             Self::TwoShot => "two-shot",
             Self::Doubling => "doubling",
+            Self::Ring => "ring",
         })
     }
 }
@@ -48,7 +63,7 @@ impl FromStr for Algorithm {
         found.ok_or_else(|| Error::UnknownName {
             what: "algorithm",
             given: text.to_owned(),
-            known: "one-shot, two-shot, doubling".to_owned(),
+            known: Self::ALL.map(|algorithm| algorithm.to_string()).join(", "),
         })
     }
 }

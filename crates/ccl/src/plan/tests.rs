@@ -10,9 +10,10 @@ use crate::operation::{Kind, Operation};
 use crate::reduce::Arithmetic;
 use crate::reduce_op::ReduceOp;
 
+mod ring;
+
 const STEPS: usize = 4_000_000;
-pub(super) const SUM: Arithmetic =
-    Arithmetic { dtype: DType::F32, op: ReduceOp::Sum, rounding: Rounding::Once };
+const SUM: Arithmetic = Arithmetic { dtype: DType::F32, op: ReduceOp::Sum, rounding: Rounding::Once };
 
 fn tag(kind: Kind, bytes: usize) -> Tag {
     let op = matches!(kind, Kind::AllReduce | Kind::ReduceScatter).then_some(ReduceOp::Sum);
@@ -22,12 +23,25 @@ fn tag(kind: Kind, bytes: usize) -> Tag {
 /// Runs every rank's plan in a drawn order until all are done; returns the fabrics, for what comes next. A rank that is
 /// done has nothing that could still be read, so that its buffers are the caller's again.
 fn run<P: Plan>(simulation: &Simulation, ranks: Vec<(SimFabric, P)>) -> Result<Vec<SimFabric>, PlanError> {
+    run_beside(simulation, ranks, None)
+}
+
+/// The same, and one rank, if told, gets only every sixteenth turn that is drawn for it.
+fn run_beside<P: Plan>(
+    simulation: &Simulation,
+    ranks: Vec<(SimFabric, P)>,
+    slow: Option<usize>,
+) -> Result<Vec<SimFabric>, PlanError> {
     let mut ranks: Vec<_> = ranks.into_iter().map(|(fabric, plan)| (fabric, Some(plan))).collect();
-    for _ in 0..STEPS {
+    for turn in 0..STEPS {
         if ranks.iter().all(|(_, plan)| plan.is_none()) {
             return Ok(ranks.into_iter().map(|(fabric, _)| fabric).collect());
         }
-        let (fabric, plan) = &mut ranks[simulation.next()];
+        let next = simulation.next();
+        if slow == Some(next) && turn % 16 > 0 {
+            continue;
+        }
+        let (fabric, plan) = &mut ranks[next];
         fabric.progress()?;
         if let Some(running) = plan
             && running.step(fabric)? == Progress::Done

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::element::{Block, Element, Lanes};
 use super::operator::Operator;
 
-/// Reduces `blocks` of each of `sources` into the same blocks of `output`.
+/// Reduces `blocks` of each of `sources` into the same blocks of `output`: all, or the last, of `ranks` inputs.
 ///
 /// # Safety
 /// Each source is readable and `output` writable up to the last block's end, at any alignment. A source may be `output`
@@ -14,6 +14,7 @@ use super::operator::Operator;
 pub(super) unsafe fn reduce<E: Element, O: Operator>(
     sources: &[*const u8],
     output: *mut u8,
+    ranks: usize,
     blocks: Range<usize>,
 ) {
     let (first, others) = sources.split_first().expect("a reduction has an input");
@@ -25,7 +26,7 @@ pub(super) unsafe fn reduce<E: Element, O: Operator>(
             for source in others {
                 lanes = E::settle(lanes.combine::<O>(load::<E>(*source, block)));
             }
-            let result = E::narrow(lanes.finish::<O>(sources.len()));
+            let result = E::narrow(lanes.finish::<O>(ranks));
             output.cast::<Block>().add(block).write_unaligned(result);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use super::blocks;
 use super::element::Element;
 use super::operator::Operator;
+use super::wide::{Buffers, Run};
 #[cfg(target_arch = "x86_64")]
 use super::x86_64;
 use crate::dtype::DType;
@@ -56,16 +57,34 @@ impl InstructionSet {
         self,
         sources: &[*const u8],
         output: *mut u8,
+        ranks: usize,
         blocks: Range<usize>,
     ) {
         // SAFETY: as the caller promises.
         unsafe {
             match self {
-                Self::Baseline => blocks::reduce::<E, O>(sources, output, blocks),
+                Self::Baseline => blocks::reduce::<E, O>(sources, output, ranks, blocks),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx2 => x86_64::reduce_avx2::<E, O>(sources, output, blocks),
+                Self::Avx2 => x86_64::reduce_avx2::<E, O>(sources, output, ranks, blocks),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => x86_64::reduce_avx512::<E, O>(sources, output, blocks),
+                Self::Avx512 => x86_64::reduce_avx512::<E, O>(sources, output, ranks, blocks),
+            }
+        }
+    }
+
+    /// [`Run::run`], compiled for this set.
+    ///
+    /// # Safety
+    /// As [`Run::run`], and the processor has this set.
+    pub(super) unsafe fn step<S: Run>(self, buffers: Buffers) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match self {
+                Self::Baseline => S::run(buffers),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => x86_64::step_avx2::<S>(buffers),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 => x86_64::step_avx512::<S>(buffers),
             }
         }
     }

@@ -16,11 +16,13 @@ pub(super) struct Kernel<'a> {
     set: InstructionSet,
     sources: &'a [*const u8],
     output: *mut u8,
+    /// Of the whole reduction.
+    ranks: usize,
 }
 
 impl<'a> Kernel<'a> {
-    pub(super) fn new(set: InstructionSet, sources: &'a [*const u8], output: *mut u8) -> Self {
-        Self { set, sources, output }
+    pub(super) fn new(set: InstructionSet, sources: &'a [*const u8], output: *mut u8, ranks: usize) -> Self {
+        Self { set, sources, output, ranks }
     }
 
     /// Reduces `blocks` blocks of each source into the output.
@@ -106,6 +108,6 @@ impl<'a> Kernel<'a> {
     /// As [`Kernel::run`].
     unsafe fn with<E: Element, O: Operator>(self, blocks: Range<usize>) {
         // SAFETY: as the caller promises.
-        unsafe { self.set.reduce::<E, O>(self.sources, self.output, blocks) }
+        unsafe { self.set.reduce::<E, O>(self.sources, self.output, self.ranks, blocks) }
     }
 }

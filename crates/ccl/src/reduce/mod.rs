@@ -2,7 +2,8 @@
 //!
 //! Every rank does the same steps in the same order, so every rank gets the same bits. The code is written once, over
 //! blocks of 64 bytes (`element`, `operator`, `blocks`), and compiled for each [`InstructionSet`]. Only the sums that
-//! models exchange have a second version, with vector instructions by name (`x86_64`).
+//! models exchange have a second version, with vector instructions by name (`x86_64`). Where a result goes from rank to
+//! rank instead, each does one step of it (`partial`, `wide`).
 
 mod blocks;
 mod element;
@@ -10,8 +11,10 @@ mod float;
 mod instruction_set;
 mod kernel;
 mod operator;
+mod partial;
 #[cfg(test)]
 mod tests;
+mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
@@ -22,6 +25,7 @@ use crate::reduce_op::ReduceOp;
 use element::{BLOCK, Block};
 pub(crate) use instruction_set::InstructionSet;
 use kernel::Kernel;
+pub(crate) use partial::{Partial, finish, join};
 
 /// What is to be computed.
 #[derive(Debug, Clone, Copy)]
@@ -48,10 +52,17 @@ pub enum Source<'a> {
 /// # Panics
 /// If lengths differ, there is no source, or the type has no such reduction; the communicator has checked all three.
 pub fn reduce(arithmetic: Arithmetic, sources: &[Source<'_>], output: &mut [u8]) {
-    reduce_with(InstructionSet::best(), arithmetic, sources, output);
+    reduce_for(InstructionSet::best(), arithmetic, sources.len(), sources, output);
 }
 
-fn reduce_with(set: InstructionSet, arithmetic: Arithmetic, sources: &[Source<'_>], output: &mut [u8]) {
+/// The same for a reduction of `ranks` inputs in all, of which these are the last ones.
+fn reduce_for(
+    set: InstructionSet,
+    arithmetic: Arithmetic,
+    ranks: usize,
+    sources: &[Source<'_>],
+    output: &mut [u8],
+) {
     let (bytes, start) = (output.len(), output.as_mut_ptr());
     let whole = bytes - bytes % BLOCK;
     with_values(sources.len(), start.cast_const(), |pointers| {
@@ -62,10 +73,10 @@ fn reduce_with(set: InstructionSet, arithmetic: Arithmetic, sources: &[Source<'_
             }
         }
         // SAFETY: the pointers are those of slices at least `whole` bytes long, borrowed here, the output's exclusively.
-        unsafe { Kernel::new(set, pointers, start).run(arithmetic, whole / BLOCK) };
+        unsafe { Kernel::new(set, pointers, start, ranks).run(arithmetic, whole / BLOCK) };
     });
     if whole < bytes {
-        reduce_rest(set, arithmetic, sources, whole, output);
+        reduce_rest(set, arithmetic, ranks, sources, whole, output);
     }
 }
 
@@ -73,6 +84,7 @@ fn reduce_with(set: InstructionSet, arithmetic: Arithmetic, sources: &[Source<'_
 fn reduce_rest(
     set: InstructionSet,
     arithmetic: Arithmetic,
+    ranks: usize,
     sources: &[Source<'_>],
     whole: usize,
     output: &mut [u8],
@@ -92,7 +104,7 @@ fn reduce_rest(
                 *pointer = block.as_ptr();
             }
             // SAFETY: every pointer is a block's.
-            unsafe { Kernel::new(set, pointers, result.as_mut_ptr()).run(arithmetic, 1) };
+            unsafe { Kernel::new(set, pointers, result.as_mut_ptr(), ranks).run(arithmetic, 1) };
         });
     });
     output[whole..].copy_from_slice(&result[..rest]);

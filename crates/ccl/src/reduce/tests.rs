@@ -32,7 +32,7 @@ fn result(set: InstructionSet, arithmetic: Arithmetic, inputs: &[Vec<u8>], own: 
     let source =
         |(rank, input)| if own == Some(rank) { Source::Output } else { Source::Bytes(Vec::as_slice(input)) };
     let sources = inputs.iter().enumerate().map(source).collect::<Vec<_>>();
-    reduce_with(set, arithmetic, &sources, &mut output);
+    reduce_for(set, arithmetic, sources.len(), &sources, &mut output);
     output
 }
 
@@ -70,6 +70,43 @@ proptest! {
         let inputs = (0..ranks).map(|rank| noise(seed ^ (rank as u64 + 1) << 40, bytes)).collect::<Vec<_>>();
         same_as_defined(arithmetic, &inputs, own.map(|own| own % ranks));
     }
+
+    #[test]
+    fn a_reduction_in_steps_is_as_defined(
+        arithmetic in reductions(),
+        ranks in 2usize..18,
+        elements in 0usize..150,
+        in_place: bool,
+        seed: u64,
+    ) {
+        let bytes = elements * arithmetic.dtype.size();
+        let inputs = (0..ranks).map(|rank| noise(seed ^ (rank as u64 + 1) << 40, bytes)).collect::<Vec<_>>();
+        let expected = definition::reduce(arithmetic.dtype, arithmetic.op, arithmetic.rounding, &inputs);
+        for set in InstructionSet::available() {
+            prop_assert_eq!(in_steps(set, arithmetic, &inputs, in_place), &expected[..], "{:?}", set);
+        }
+    }
+}
+
+/// What `set` makes of `inputs` in steps, one input after the other joining.
+fn in_steps(set: InstructionSet, arithmetic: Arithmetic, inputs: &[Vec<u8>], in_place: bool) -> Vec<u8> {
+    let bytes = inputs[0].len();
+    let (last, middle) = inputs[1..].split_last().expect("two inputs or more");
+    let mut so_far = inputs[0].clone();
+    for (joined, own) in middle.iter().enumerate() {
+        let mut partial = vec![0xa5; bytes * arithmetic.widening()];
+        partial::join_with(set, arithmetic, partial_of(arithmetic, joined, &so_far), own, &mut partial);
+        so_far = partial;
+    }
+    let mut output = if in_place { last.clone() } else { vec![0xa5; bytes] };
+    let own = if in_place { Source::Output } else { Source::Bytes(last) };
+    let so_far = partial_of(arithmetic, middle.len(), &so_far);
+    partial::finish_with(set, arithmetic, inputs.len(), so_far, own, &mut output);
+    output
+}
+
+fn partial_of(arithmetic: Arithmetic, joined: usize, bytes: &[u8]) -> Partial<'_> {
+    if joined == 0 || arithmetic.widening() == 1 { Partial::Elements(bytes) } else { Partial::Wide(bytes) }
 }
 
 /// Both inputs of all pairs of two lists of encodings.

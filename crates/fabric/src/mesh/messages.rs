@@ -72,6 +72,10 @@ impl Fabric for Mesh {
         self.layout.slot_bytes
     }
 
+    fn slots(&self) -> usize {
+        self.layout.slots
+    }
+
     #[inline]
     fn can_send(&mut self, peer: usize) -> bool {
         let to = self.peers[peer].as_mut().expect("a rank has no link to itself");

@@ -338,6 +338,10 @@ impl Fabric for SimFabric {
         self.slot_bytes
     }
 
+    fn slots(&self) -> usize {
+        self.world.borrow().slots
+    }
+
     fn can_send(&mut self, peer: usize) -> bool {
         let to = &mut self.peers[peer];
         to.window.learn(to.inbox.back().map_or(0, |arrived| arrived.credit));

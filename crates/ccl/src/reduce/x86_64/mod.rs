@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::blocks;
 use super::element::Element;
 use super::operator::Operator;
+use super::wide::{Buffers, Run};
 use crate::dtype::DType;
 use vectors::sum;
 
@@ -18,10 +19,11 @@ use vectors::sum;
 pub(super) unsafe fn reduce_avx2<E: Element, O: Operator>(
     sources: &[*const u8],
     output: *mut u8,
+    ranks: usize,
     blocks: Range<usize>,
 ) {
     // SAFETY: as the caller promises.
-    unsafe { blocks::reduce::<E, O>(sources, output, blocks) }
+    unsafe { blocks::reduce::<E, O>(sources, output, ranks, blocks) }
 }
 
 /// # Safety
@@ -30,10 +32,27 @@ pub(super) unsafe fn reduce_avx2<E: Element, O: Operator>(
 pub(super) unsafe fn reduce_avx512<E: Element, O: Operator>(
     sources: &[*const u8],
     output: *mut u8,
+    ranks: usize,
     blocks: Range<usize>,
 ) {
     // SAFETY: as the caller promises.
-    unsafe { blocks::reduce::<E, O>(sources, output, blocks) }
+    unsafe { blocks::reduce::<E, O>(sources, output, ranks, blocks) }
+}
+
+/// # Safety
+/// As [`Run::run`].
+#[target_feature(enable = "avx2,f16c")]
+pub(super) unsafe fn step_avx2<S: Run>(buffers: Buffers) {
+    // SAFETY: as the caller promises.
+    unsafe { S::run(buffers) }
+}
+
+/// # Safety
+/// As [`Run::run`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,f16c")]
+pub(super) unsafe fn step_avx512<S: Run>(buffers: Buffers) {
+    // SAFETY: as the caller promises.
+    unsafe { S::run(buffers) }
 }
 
 /// Sums the first blocks; how many those were.
