@@ -85,7 +85,7 @@ pub struct Node {
     /// The interface that has the address; found by itself if not given.
     #[serde(default, deserialize_with = "setup::interface")]
     pub interface: Option<String>,
-    /// The RDMA device, if not the one that has the address.
+    /// The RDMA device, if not the one that has the address; or a comma list, which has that one, of several to be used.
     pub rdma_device: Option<String>,
     /// Its Python interpreter, if not the cluster's.
     pub python: Option<String>,

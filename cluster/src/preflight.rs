@@ -116,7 +116,8 @@ fn find_rdma(cluster: &mut Cluster, config: &Config, facts: &mut [Facts]) -> Res
 
 fn choose_rdma(config: &Config, node: &Node, ports: &Ports) -> Result<Option<Rdma>, ClusterError> {
     let wanted = |port: &&Rdma| {
-        node.rdma_device.as_ref().is_none_or(|name| [port.name(), port.device.clone()].contains(name))
+        let is = |name: &str| [port.name(), port.device.clone()].iter().any(|known| known == name.trim());
+        node.rdma_device.as_ref().is_none_or(|names| names.split(',').any(is))
     };
     let found = ports.ports.iter().filter(wanted).max_by_key(|port| port.active);
     if found.is_none() && config.transport == Transport::Rdma {

@@ -546,7 +546,8 @@ halo_status halo_config_set_interface(halo_config *config,
 halo_status halo_config_set_address(halo_config *config, const char *value);
 
 /**
- * The RDMA device, `name` or `name:port`. Default: the one whose GID matches the data address.
+ * The RDMA device, `name` or `name:port`, or several in a comma list. Default: the one whose GID matches the data
+ * address, and every other one in a network that the peer also has.
  *
  * The call relies on:
  * As `halo_config_set_name`.

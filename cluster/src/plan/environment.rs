@@ -28,8 +28,11 @@ pub fn environment(
     set(halo_env::HALO_ADDRESS.name, &node.address.to_string());
     set(halo_env::HALO_STATS_FILE.name, "{folder}/stats/{name}.{rank}.{pid}.json");
     let found = facts[index].rdma.as_ref();
-    if let Some(device) = found.map(Rdma::name).or_else(|| node.rdma_device.clone()) {
-        set(halo_env::HALO_RDMA_DEVICE.name, &device);
+    // Several are a list, of which the one that was found has the data address.
+    let listed = node.rdma_device.clone().filter(|named| named.contains(','));
+    let devices = listed.or_else(|| found.map(Rdma::name)).or_else(|| node.rdma_device.clone());
+    if let Some(devices) = &devices {
+        set(halo_env::HALO_RDMA_DEVICE.name, devices);
     }
     // RCCL, which vLLM may use besides, takes device and GID by number; the numbers differ from node to node.
     if let Some(rdma) = found {

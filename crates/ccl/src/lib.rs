@@ -41,4 +41,4 @@ pub use plan::{Algorithm, Costs, Exercise, PlanTable, Rule};
 pub use reduce::{Arithmetic, Source, reduce};
 pub use reduce_op::ReduceOp;
 pub use request::{Input, Request};
-pub use statistics::{LinkStatistics, OperationStatistics, Statistics};
+pub use statistics::{LinkStatistics, OperationStatistics, RailStatistics, Statistics};

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use halo_fabric::{Config, LinkBytes, LinkInfo, Mesh};
+use halo_fabric::{Config, LinkBytes, LinkInfo, Mesh, RailBytes};
 use serde::Serialize;
 
 use crate::error::Error;
@@ -179,6 +179,7 @@ impl Counters {
             bytes_received: bytes.received.load(Ordering::Relaxed),
             bytes_sent_in_place: bytes.sent_in_place.load(Ordering::Relaxed),
             bytes_received_in_place: bytes.received_in_place.load(Ordering::Relaxed),
+            rails: bytes.rails.iter().map(|rail| rail_statistics(rail)).collect(),
         };
         Statistics {
             name: self.name.clone(),
@@ -256,6 +257,27 @@ pub struct LinkStatistics {
     pub bytes_sent_in_place: u64,
     /// Of those received, the ones that the peer wrote straight to registered memory.
     pub bytes_received_in_place: u64,
+    /// Each rail, where there are several.
+    pub rails: Vec<RailStatistics>,
+}
+
+/// One of several rails of a link.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RailStatistics {
+    /// This rank's port, such as `irdma0:1`.
+    pub name: String,
+    /// Payload bytes sent, those written again because another rail was lost among them.
+    pub bytes_sent: u64,
+    /// Why it is left out, if it was lost.
+    pub lost: Option<String>,
+}
+
+fn rail_statistics(rail: &RailBytes) -> RailStatistics {
+    RailStatistics {
+        name: rail.name.clone(),
+        bytes_sent: rail.sent.load(Ordering::Relaxed),
+        lost: rail.lost.get().cloned(),
+    }
 }
 
 /// Keeps a JSON file of the statistics up to date, from a thread of its own.

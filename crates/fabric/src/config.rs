@@ -91,6 +91,32 @@ impl FromStr for Rounding {
     }
 }
 
+/// What becomes of a link that loses one of several rails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LostRail {
+    /// It goes on over the others, and says so.
+    #[default]
+    Continue,
+    /// It has failed.
+    Error,
+}
+
+impl FromStr for LostRail {
+    type Err = FabricError;
+
+    fn from_str(text: &str) -> Result<Self, FabricError> {
+        match text {
+            "continue" => Ok(Self::Continue),
+            "error" => Ok(Self::Error),
+            given => Err(FabricError::InvalidConfig {
+                what: "lost_rail",
+                given: given.to_owned(),
+                expected: "continue or error",
+            }),
+        }
+    }
+}
+
 /// Everything one rank brings to [`crate::Mesh::connect`].
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -114,8 +140,11 @@ pub struct Config {
     pub interface: Option<String>,
     /// This rank's data address, instead of the interface's first one.
     pub address: Option<IpAddr>,
-    /// RDMA device, `name` or `name:port`, instead of the one whose GID matches the data address.
+    /// RDMA devices, `name` or `name:port`, instead of all that reach the peer: with one there is one rail, a comma list is
+    /// that many.
     pub rdma_device: Option<String>,
+    /// What becomes of a link that loses one of several rails.
+    pub lost_rail: LostRail,
     /// Payload bytes of one slot: a multiple of 64.
     pub slot_bytes: usize,
     /// Slots per peer: at least 2.
@@ -149,6 +178,7 @@ impl Config {
             interface: None,
             address: None,
             rdma_device: None,
+            lost_rail: LostRail::Continue,
             slot_bytes: DEFAULT_SLOT_BYTES,
             slots: DEFAULT_SLOTS,
             spin: Duration::from_micros(50),
@@ -170,6 +200,7 @@ impl Config {
         set(&mut config.slot_bytes, halo_env::HALO_SLOT_BYTES)?;
         set(&mut config.slots, halo_env::HALO_SLOTS)?;
         set(&mut config.rounding, halo_env::HALO_ROUNDING)?;
+        set(&mut config.lost_rail, halo_env::HALO_LOST_RAIL)?;
         set_seconds(&mut config.timeout, halo_env::HALO_TIMEOUT)?;
         set_seconds(&mut config.peer_timeout, halo_env::HALO_PEER_TIMEOUT)?;
         if let Some(address) = halo_env::HALO_ADDRESS.get() {

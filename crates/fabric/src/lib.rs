@@ -33,12 +33,12 @@ mod wire;
 
 pub use arena::Arena;
 pub use bootstrap::{Rendezvous, Store, StoreError};
-pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, Rounding, TransportChoice};
+pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, LostRail, Rounding, TransportChoice};
 pub use error::FabricError;
 pub use fabric::Fabric;
 pub use key::{Key, PROOF_BYTES, Role, nonce};
 pub use link::Transport;
-pub use mesh::{LinkBytes, LinkInfo, Mesh};
+pub use mesh::{LinkBytes, LinkInfo, Mesh, RailBytes};
 pub use message::{Message, Tag};
 pub use registration::Registration;
 pub use shared::{SharedBuffer, Sharing};

@@ -6,7 +6,7 @@ use rustix::event::PollFd;
 
 use crate::arena::Arena;
 use crate::message::{Lend, Outgoing};
-use crate::rdma::{RdmaLink, Regions};
+use crate::rdma::{Memory, RdmaLink};
 use crate::shm::ShmLink;
 use crate::tcp::TcpLink;
 
@@ -45,7 +45,7 @@ pub(crate) type LinkFailure = String;
 /// Registered memory of the caller's in which a payload lies.
 #[derive(Debug)]
 pub(crate) struct Source {
-    pub(crate) memory: Arc<Regions>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) offset: usize,
 }
 

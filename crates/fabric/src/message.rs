@@ -123,8 +123,12 @@ pub(crate) struct Lend {
     /// Where, as the lender's NIC addresses it.
     pub(crate) address: u64,
     pub(crate) bytes: u64,
-    pub(crate) key: u32,
+    /// The lender's key for it, of each rail.
+    pub(crate) keys: [u32; MAX_RAILS],
 }
+
+/// The most rails of one link: so many keys fit the line in which memory is lent.
+pub(crate) const MAX_RAILS: usize = (SHORT_BYTES - 8) / 4;
 
 /// What stands for the number of a message in the flag behind a [`Lend`].
 pub(crate) const LEND: u64 = 1;
@@ -133,7 +137,7 @@ impl Lend {
     pub(crate) fn header(&self) -> Header {
         let mut short = [0; SHORT_BYTES];
         short[..8].copy_from_slice(&self.address.to_ne_bytes());
-        short[8..12].copy_from_slice(&self.key.to_ne_bytes());
+        short[8..].copy_from_slice(bytemuck::bytes_of(&self.keys));
         let Tag { operation, size } = self.tag;
         Header { operation, size, consumed: self.number, length: self.bytes, short }
     }
@@ -145,7 +149,7 @@ impl Lend {
             number: header.consumed,
             address: u64::from_ne_bytes(word(0)),
             bytes: header.length,
-            key: u64::from_ne_bytes(word(8)) as u32,
+            keys: bytemuck::pod_read_unaligned(&header.short[8..]),
         }
     }
 
@@ -239,8 +243,8 @@ mod tests {
         }
 
         #[test]
-        fn what_is_lent_survives_its_line(operation: u64, size: u64, number: u64, address: u64, bytes: u64, key: u32) {
-            let lend = Lend { tag: Tag { operation, size }, number, address, bytes, key };
+        fn what_is_lent_survives_its_line(operation: u64, size: u64, number: u64, address: u64, bytes: u64, keys: [u32; MAX_RAILS]) {
+            let lend = Lend { tag: Tag { operation, size }, number, address, bytes, keys };
             prop_assert_eq!(Lend::from_header(&lend.header()), lend);
         }
     }
@@ -248,7 +252,7 @@ mod tests {
     #[test]
     fn only_this_operation_and_what_fits_goes_to_what_is_lent() {
         let tag = Tag { operation: 5, size: 1 << 20 };
-        let lend = Lend { tag, number: 10, address: 0, bytes: 4096, key: 1 };
+        let lend = Lend { tag, number: 10, address: 0, bytes: 4096, keys: [1; MAX_RAILS] };
         assert!(
             lend.takes(tag, 10, 0, 4096) && lend.takes(tag, 11, 2048, 2048) && lend.takes(tag, 74, 4032, 64)
         );

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::rdma::Regions;
+use crate::rdma::Memory;
 
 /// Memory registered with [`crate::Mesh::register`]. Dropping it gives the registration back; an operation under way
 /// that still uses it keeps it until it is complete.
@@ -11,11 +11,11 @@ pub struct Registration {
     start: usize,
     bytes: usize,
     /// None where no link of this rank makes use of it.
-    held: Option<Arc<Held<Regions>>>,
+    held: Option<Arc<Held<Memory>>>,
 }
 
 impl Registration {
-    pub(crate) fn new(start: usize, bytes: usize, held: Option<Arc<Held<Regions>>>) -> Self {
+    pub(crate) fn new(start: usize, bytes: usize, held: Option<Arc<Held<Memory>>>) -> Self {
         Self { start, bytes, held }
     }
 
@@ -53,7 +53,7 @@ struct Known<T> {
 
 /// What is registered on this rank, by address.
 #[derive(Debug)]
-pub(crate) struct Registry<T = Regions> {
+pub(crate) struct Registry<T = Memory> {
     known: Vec<Known<T>>,
 }
 

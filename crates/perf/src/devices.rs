@@ -90,7 +90,7 @@ fn add_port(context: &Context, number: u8, entries: &mut Vec<Entry>) -> Result<(
         let address = gid.address();
         let chosen = gid.kind == GidKind::RoceV2
             && address.is_ipv4()
-            && halo_verbs::choose(address, None).is_ok_and(|choice| {
+            && halo_verbs::choose(address, &[]).is_ok_and(|choice| {
                 (choice.context.name(), choice.port.number, choice.gid.index)
                     == (context.name(), number, gid.index)
             });

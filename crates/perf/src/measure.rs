@@ -43,6 +43,9 @@ pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Erro
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if let Some(report) = &mut report {
+        report.add_rails(communicator.statistics().links);
+    }
     communicator.close()?;
     if let Some(report) = report {
         report.end(options.json.as_deref())?;

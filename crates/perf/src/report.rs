@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use halo_ccl::{Communicator, DType, Kind, ReduceOp};
+use halo_ccl::{Communicator, DType, Kind, LinkStatistics, RailStatistics, ReduceOp};
 use serde::Serialize;
 
 use crate::args::Choices;
@@ -126,6 +126,15 @@ pub(crate) struct Report {
     #[serde(flatten)]
     header: Header,
     rows: Vec<Row>,
+    /// Where links have several rails, what each has carried in all sizes.
+    rails: Vec<Rail>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rail {
+    peer: usize,
+    #[serde(flatten)]
+    rail: RailStatistics,
 }
 
 impl Report {
@@ -146,7 +155,7 @@ impl Report {
             "#{:>11} {:>11} {:>10} {:>6} {:>10} {:>8} {:>8} {:>7} {:>10} {:>10}",
             "(B)", "(elements)", "", "", "(us)", "(GB/s)", "(GB/s)", "", "(us)", "(us)"
         );
-        Self { header, rows: Vec::new() }
+        Self { header, rows: Vec::new(), rails: Vec::new() }
     }
 
     pub(crate) fn add(&mut self, row: Row) {
@@ -165,6 +174,17 @@ impl Report {
             row.p99_us
         );
         self.rows.push(row);
+    }
+
+    /// What each rail has carried, and why it is left out if it is.
+    pub(crate) fn add_rails(&mut self, links: Vec<LinkStatistics>) {
+        for link in links {
+            for rail in link.rails {
+                let state = rail.lost.as_ref().map(|cause| format!(", LOST: {cause}")).unwrap_or_default();
+                println!("# rail {} to rank {}: {} bytes sent{state}", rail.name, link.peer, rail.bytes_sent);
+                self.rails.push(Rail { peer: link.peer, rail });
+            }
+        }
     }
 
     pub(crate) fn end(self, json: Option<&Path>) -> Result<(), Error> {

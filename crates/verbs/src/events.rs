@@ -14,6 +14,12 @@ pub struct AsyncEvent<'a> {
 }
 
 impl Context {
+    /// The file that can be read when an event has come: for whoever sleeps in poll(2).
+    pub fn event_file(&self) -> BorrowedFd<'_> {
+        // SAFETY: the context's event file is open as long as the context.
+        unsafe { BorrowedFd::borrow_raw(self.raw.as_ref().async_fd) }
+    }
+
     /// The next event, if one has come; never waits.
     ///
     /// # Errors
@@ -24,8 +30,7 @@ impl Context {
             device: self.name().to_owned(),
             cause,
         };
-        // SAFETY: the context's event file is open as long as the context.
-        let file = unsafe { BorrowedFd::borrow_raw(self.raw.as_ref().async_fd) };
+        let file = self.event_file();
         let mut watched = [rustix::event::PollFd::new(&file, rustix::event::PollFlags::IN)];
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         if rustix::event::poll(&mut watched, Some(&now)).map_err(|error| failed(error.to_string()))? == 0 {
@@ -38,6 +43,18 @@ impl Context {
             return Err(failed(last_errno()));
         }
         Ok(Some(AsyncEvent { context: self, raw }))
+    }
+}
+
+impl AsyncEvent<'_> {
+    /// Whether it says that this port carries nothing any more: the port is down, or the whole device has failed.
+    pub fn ends_port(&self, port: u8) -> bool {
+        match self.raw.event_type {
+            sys::IBV_EVENT_DEVICE_FATAL => true,
+            // SAFETY: for events of ports this member is the one that is written.
+            sys::IBV_EVENT_PORT_ERR => (unsafe { self.raw.element.port_num }) == i32::from(port),
+            _ => false,
+        }
     }
 }
 

@@ -115,29 +115,31 @@ impl fmt::Display for Choice {
     }
 }
 
-/// The active Ethernet port that has a RoCE v2 GID for `address`; on the named device only (`name` or `name:port`), if
-/// one is named.
+/// The active Ethernet port that has a RoCE v2 GID for `address`; only of the devices in `named` (`name` or `name:port`),
+/// if any is named.
 ///
 /// # Errors
 /// No libibverbs, no device, or none that fits: the error lists every port and why it was refused.
-pub fn choose(address: IpAddr, named: Option<&str>) -> Result<Choice, Error> {
+pub fn choose(address: IpAddr, named: &[&str]) -> Result<Choice, Error> {
     let all = devices()?;
     if all.is_empty() {
         return Err(Error::NoDevices);
     }
-    let (wanted, wanted_port) = named.map_or((None, None), split_name);
-    if let Some(wanted) = wanted.filter(|wanted| all.iter().all(|device| device.name != *wanted)) {
+    let names = all.iter().map(|device| device.name.as_str());
+    let wanted: Vec<(&str, Option<u8>)> = match named {
+        [] => names.map(|name| (name, None)).collect(),
+        named => named.iter().map(|name| split_name(name)).collect(),
+    };
+    if let Some((given, _)) = wanted.iter().find(|(name, _)| all.iter().all(|device| device.name != *name)) {
         let available = all.iter().map(|device| device.name.as_str()).collect::<Vec<_>>().join(", ");
-        return Err(Error::UnknownDevice { given: wanted.to_owned(), available });
+        return Err(Error::UnknownDevice { given: (*given).to_owned(), available });
     }
     let mut refused = Vec::new();
-    for device in all.iter().filter(|device| wanted.is_none_or(|wanted| wanted == device.name)) {
-        let found = Context::open(&device.name)
-            .and_then(|context| choose_on(&context, wanted_port, address, &mut refused));
-        match found {
+    for (name, port) in wanted {
+        match Context::open(name).and_then(|context| choose_on(&context, port, address, &mut refused)) {
             Ok(Some(choice)) => return Ok(choice),
             Ok(None) => {}
-            Err(error) if wanted.is_some() => return Err(error),
+            Err(error) if !named.is_empty() => return Err(error),
             // Another device may still do.
             Err(error) => refused.push(error.to_string()),
         }
@@ -163,20 +165,15 @@ fn choose_on(
     Ok(None)
 }
 
-fn split_name(named: &str) -> (Option<&str>, Option<u8>) {
+pub(crate) fn split_name(named: &str) -> (&str, Option<u8>) {
     match named.rsplit_once(':').map(|(name, port)| (name, port.parse())) {
-        Some((name, Ok(port))) => (Some(name), Some(port)),
-        _ => (Some(named), None),
+        Some((name, Ok(port))) => (name, Some(port)),
+        _ => (named, None),
     }
 }
 
-/// The GID to use on a port, or why there is none.
-fn judge<'a>(
-    transport: TransportKind,
-    port: &Port,
-    gids: &'a [Gid],
-    address: IpAddr,
-) -> Result<&'a Gid, String> {
+/// Whether a port speaks RoCE now, or why not.
+pub(crate) fn usable(transport: TransportKind, port: &Port) -> Result<(), String> {
     if transport == TransportKind::Iwarp {
         return Err(
             "it runs iWARP, not RoCE; for irdma set the parameter roce_ena=1 (or use devlink to enable RoCE)"
@@ -189,6 +186,17 @@ fn judge<'a>(
     if port.state != PortState::Active {
         return Err(format!("its state is {:?}, not active", port.state));
     }
+    Ok(())
+}
+
+/// The GID to use on a port, or why there is none.
+fn judge<'a>(
+    transport: TransportKind,
+    port: &Port,
+    gids: &'a [Gid],
+    address: IpAddr,
+) -> Result<&'a Gid, String> {
+    usable(transport, port)?;
     let matching = gids.iter().find(|gid| gid.kind == GidKind::RoceV2 && gid.address() == address);
     matching.ok_or_else(|| {
         let others =
@@ -249,9 +257,9 @@ mod tests {
 
     #[test]
     fn device_names_may_carry_a_port() {
-        assert_eq!(split_name("irdma0"), (Some("irdma0"), None));
-        assert_eq!(split_name("mlx5_0:2"), (Some("mlx5_0"), Some(2)));
-        assert_eq!(split_name("odd:name"), (Some("odd:name"), None));
+        assert_eq!(split_name("irdma0"), ("irdma0", None));
+        assert_eq!(split_name("mlx5_0:2"), ("mlx5_0", Some(2)));
+        assert_eq!(split_name("odd:name"), ("odd:name", None));
     }
 
     proptest::proptest! {

@@ -11,6 +11,7 @@ mod events;
 mod gid;
 mod library;
 mod memory;
+mod ports;
 mod queue_pair;
 #[allow(
     missing_docs,
@@ -33,5 +34,6 @@ pub use error::Error;
 pub use events::AsyncEvent;
 pub use gid::{Choice, Gid, GidKind, choose};
 pub use memory::{Access, MemoryRegion, ProtectionDomain};
+pub use ports::candidates;
 pub use queue_pair::{PathOptions, QueuePair, QueuePairAddress, QueuePairLimits};
 pub use work_request::{Remote, WorkRequest};

@@ -195,7 +195,8 @@ pub unsafe extern "C" fn halo_config_set_address(config: *mut Config, value: *co
     }
 }
 
-/// The RDMA device, `name` or `name:port`. Default: the one whose GID matches the data address.
+/// The RDMA device, `name` or `name:port`, or several in a comma list. Default: the one whose GID matches the data
+/// address, and every other one in a network that the peer also has.
 ///
 /// # Safety
 /// As `halo_config_set_name`.

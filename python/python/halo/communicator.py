@@ -48,7 +48,8 @@ class Communicator:
         key: the secret all ranks share, text or bytes; default: ``HALO_KEY`` or ``HALO_KEY_FILE``.
         timeout: seconds that any wait may last.
         peer_timeout: seconds of silence after which a peer counts as lost.
-        interface, address, rdma_device: what carries the data, where the choice made by itself is not wanted.
+        interface, address, rdma_device: what carries the data, where the choice made by itself is not wanted; several
+            RDMA devices in a comma list.
         name: for logs and statistics.
         stats_file: where statistics are kept as JSON; ``{name}``, ``{rank}`` and ``{pid}`` are replaced.
         rounding: ``once``, at the end of a reduction of 16-bit or 8-bit floats, or after ``each`` step; the same on

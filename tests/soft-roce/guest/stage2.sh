@@ -12,10 +12,14 @@ echo "$ADDRESS vm$RANK" >>/etc/hosts
 $B ip link set lo up
 ulimit -l unlimited
 ulimit -n 65536
-echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6
-$B ip link set eth0 mtu "$RIG_MTU" up
-$B ip addr add "$ADDRESS/24" dev eth0
-rdma link add rxe0 type rxe netdev eth0
+cable=0
+while [ $cable -lt "$RIG_CABLES" ]; do
+  echo 1 >/proc/sys/net/ipv6/conf/eth$cable/disable_ipv6
+  $B ip link set eth$cable mtu "$RIG_MTU" up
+  $B ip addr add "192.168.$((100 + cable)).${ADDRESS##*.}/24" dev eth$cable
+  rdma link add rxe$cable type rxe netdev eth$cable
+  cable=$((cable + 1))
+done
 for port in /sys/class/virtio-ports/*; do
   case $($B cat "$port/name") in out) out=/dev/${port##*/} ;; err) err=/dev/${port##*/} ;; esac
 done

@@ -2,7 +2,7 @@
 //!
 //! QEMU (software emulation) boots a Debian kernel with `rdma_rxe` over this machine's own root file system, read-only
 //! with a tmpfs over it; so whatever is built or installed here runs there. One or two machines, `rxe0` on `eth0`,
-//! 192.168.100.1 and .2, joined by a virtual cable. Timings in it mean something only as ratios within one boot.
+//! 192.168.100.1 and .2, joined by a virtual cable, or by several ([`Rig::cables`]). Timings in it mean something only as ratios within one boot.
 //!
 //! ```no_run
 //! let outcome = halo_soft_roce::Rig::new().run(&["ibv_devinfo"; 2])?;

@@ -140,10 +140,11 @@ fn read_lines(path: PathBuf, machine: usize, lines: Sender<Line>) -> JoinHandle<
 fn environment(rig: &Rig, index: usize, count: usize) -> String {
     let peer = if count > 1 { index ^ 1 } else { index };
     let mut text = format!(
-        "export RANK={index} WORLD={count} ADDRESS=192.168.100.{} PEER=192.168.100.{} RIG_MTU={}\n",
+        "export RANK={index} WORLD={count} ADDRESS=192.168.100.{} PEER=192.168.100.{} RIG_MTU={} RIG_CABLES={}\n",
         index + 1,
         peer + 1,
-        rig.mtu
+        rig.mtu,
+        rig.cables
     );
     for (name, value) in &rig.environment {
         text += &format!("export {name}='{}'\n", value.replace('\'', r"'\''"));
@@ -159,12 +160,15 @@ fn arguments(
     index: usize,
     count: usize,
 ) -> Vec<String> {
-    let socket = |index: usize| shared.join(format!("cable{index}")).display().to_string();
-    let cable = if count > 1 {
+    let cable = |number: u32| {
+        if count == 1 {
+            return format!("hubport,id=cable{number},hubid={number}");
+        }
+        let socket = |index: usize| shared.join(format!("cable{number}.{index}")).display().to_string();
         let (ours, theirs) = (socket(index), socket(index ^ 1));
-        format!("dgram,id=cable,local.type=unix,local.path={ours},remote.type=unix,remote.path={theirs}")
-    } else {
-        "hubport,id=cable,hubid=0".to_owned()
+        format!(
+            "dgram,id=cable{number},local.type=unix,local.path={ours},remote.type=unix,remote.path={theirs}"
+        )
     };
     let kernel_line = "console=ttyS0 panic=-1 oops=panic quiet loglevel=5 mitigations=off nokaslr no_timer_check \
                        tsc=reliable random.trust_cpu=on audit=0 net.ifnames=0";
@@ -180,9 +184,12 @@ fn arguments(
     add(&["-device", "virtio-9p-pci,fsdev=root,mount_tag=machine"]);
     add(&["-fsdev", &format!("local,id=rig,path={},security_model=none,multidevs=remap", folder.display())]);
     add(&["-device", "virtio-9p-pci,fsdev=rig,mount_tag=rig", "-device", "virtio-rng-pci"]);
-    add(&["-netdev", &cable]);
-    let mac = format!("52:54:00:12:34:{:02x}", index + 1);
-    add(&["-device", &format!("virtio-net-pci,netdev=cable,mac={mac},host_mtu={},romfile=", rig.mtu)]);
+    for number in 0..rig.cables {
+        add(&["-netdev", &cable(number)]);
+        let mac = format!("52:54:00:12:{:02x}:{:02x}", 0x34 + number, index + 1);
+        let device = format!("virtio-net-pci,netdev=cable{number},mac={mac},host_mtu={},romfile=", rig.mtu);
+        add(&["-device", &device]);
+    }
     add(&["-device", "virtio-serial-pci"]);
     for name in ["out", "err"] {
         add(&["-chardev", &format!("file,id={name},path={}", file(name))]);

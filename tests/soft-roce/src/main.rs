@@ -61,6 +61,9 @@ struct Run {
     /// The cable's MTU
     #[arg(long, default_value_t = 9000)]
     mtu: u32,
+    /// Cables between the machines, each with a device of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4))]
+    cables: u32,
     /// Which kernel: 6.12 for correctness and faults, 6.1 for latency
     #[arg(long, value_enum, default_value = "6.12")]
     kernel: KernelName,
@@ -101,6 +104,7 @@ fn run(options: &Run) -> Result<ExitCode, Error> {
         .vcpus(options.vcpus)
         .memory(&options.memory)
         .mtu(options.mtu)
+        .cables(options.cables)
         .timeout(Duration::from_secs(options.timeout))
         .echo(true);
     for (name, value) in &options.environment {

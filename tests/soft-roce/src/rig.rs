@@ -17,6 +17,7 @@ pub struct Rig {
     pub(crate) vcpus: u32,
     pub(crate) memory: String,
     pub(crate) mtu: u32,
+    pub(crate) cables: u32,
     pub(crate) environment: Vec<(String, String)>,
     timeout: Duration,
     echo: bool,
@@ -29,6 +30,7 @@ impl Default for Rig {
             vcpus: 1,
             memory: "1G".to_owned(),
             mtu: 9000,
+            cables: 1,
             environment: Vec::new(),
             timeout: Duration::from_secs(120),
             echo: false,
@@ -37,7 +39,7 @@ impl Default for Rig {
 }
 
 impl Rig {
-    /// One processor, 1 GiB, MTU 9000, two minutes.
+    /// One processor, 1 GiB, one cable of MTU 9000, two minutes.
     pub fn new() -> Self {
         Self::default()
     }
@@ -64,6 +66,12 @@ impl Rig {
     #[must_use]
     pub fn mtu(self, mtu: u32) -> Self {
         Self { mtu, ..self }
+    }
+
+    /// Cables between the machines: `rxe1` sits on `eth1`, 192.168.101.1 and .2, and so on.
+    #[must_use]
+    pub fn cables(self, cables: u32) -> Self {
+        Self { cables, ..self }
     }
 
     /// After this, the machines are ended.

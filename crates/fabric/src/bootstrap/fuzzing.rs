@@ -26,6 +26,7 @@ pub(crate) fn read_frames(bytes: &[u8]) {
         // Two greetings are compared, whoever wrote them; where a message names a host it can be printed.
         let _ = super::hello::agree(0, &[hello.clone(), hello.clone()]).map_err(|error| error.to_string());
         let _ = super::hello::choose(&hello, &hello).map_err(|error| error.to_string());
+        super::rails::describe(&hello, &hello, &super::rails::agree(&hello, &hello));
     }
 }
 
@@ -41,7 +42,8 @@ pub(crate) fn receive_one(mut connection: Connection, deadline: Instant) {
 pub(crate) fn valid_frames() -> Vec<Vec<u8>> {
     use crate::config::Config;
     use crate::wire::encode_frame;
-    let hello = Hello::new(&Config::new(1, 2), ([127, 0, 0, 1], 5).into(), &Err("no device".to_owned()));
+    let hello =
+        Hello::new(&Config::new(1, 2), ([127, 0, 0, 1], 5).into(), Err("no device".to_owned()), false);
     vec![
         encode_frame(&Request::Set { key: "hello/1".to_owned(), value: vec![1; 40] }),
         encode_frame(&Request::Get { key: "abort".to_owned(), wait_ms: u64::MAX }),

@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::rails::Offered;
 use crate::config::{Config, TransportChoice};
 use crate::error::FabricError;
 use crate::host;
 use crate::key::nonce;
 use crate::link::Transport;
-use crate::rdma::RdmaPort;
 use crate::wire::PROTOCOL_VERSION;
 
 /// A rank's greeting.
@@ -30,8 +30,10 @@ pub(super) struct Hello {
     pub(super) transport: TransportChoice,
     /// What the layer above must have in common.
     pub(super) agreed: Vec<(String, String)>,
-    /// The RDMA port, or why there is none.
-    pub(super) rdma: Result<String, String>,
+    /// The RDMA ports, that of the data address first, or why there is none.
+    pub(super) rdma: Result<Vec<Offered>, String>,
+    /// Whether the user has listed several devices.
+    pub(super) rdma_listed: bool,
     /// Tells two processes with one rank apart.
     pub(super) nonce: [u8; 32],
 }
@@ -40,7 +42,8 @@ impl Hello {
     pub(super) fn new(
         config: &Config,
         address: SocketAddr,
-        port: &Result<RdmaPort, String>,
+        rdma: Result<Vec<Offered>, String>,
+        rdma_listed: bool,
     ) -> Result<Self, FabricError> {
         Ok(Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -55,7 +58,8 @@ impl Hello {
             slots: config.slots,
             transport: config.transport,
             agreed: config.agreed.iter().map(|(what, value)| ((*what).to_owned(), value.clone())).collect(),
-            rdma: port.as_ref().map(RdmaPort::describe).map_err(Clone::clone),
+            rdma,
+            rdma_listed,
             nonce: nonce()?,
         })
     }
@@ -153,8 +157,9 @@ pub(super) fn choose(ours: &Hello, theirs: &Hello) -> Result<(Transport, String)
     } else {
         Err(format!("rank {} is on {}, rank {} on {}", ours.rank, ours.host, theirs.rank, theirs.host))
     };
+    let first = |ports: &[Offered]| ports.first().map_or("no port", |port| &port.name).to_owned();
     let rdma = match (&ours.rdma, &theirs.rdma) {
-        (Ok(here), Ok(there)) => Ok(format!("{here} to {there}")),
+        (Ok(here), Ok(there)) => Ok(format!("{} to {}", first(here), first(there))),
         (Err(cause), _) => Err(format!("rank {} on {}: {cause}", ours.rank, ours.host)),
         (_, Err(cause)) => Err(format!("rank {} on {}: {cause}", theirs.rank, theirs.host)),
     };
@@ -187,7 +192,12 @@ mod tests {
     fn hello(rank: usize, transport: TransportChoice) -> Hello {
         let mut config = Config::new(rank, 2);
         config.transport = transport;
-        Hello::new(&config, "127.0.0.1:1".parse().unwrap(), &Err("no device".to_owned())).unwrap()
+        Hello::new(&config, "127.0.0.1:1".parse().unwrap(), Err("no device".to_owned()), false).unwrap()
+    }
+
+    fn port(name: &str) -> Vec<Offered> {
+        let listens = "192.168.100.1:1".parse().unwrap();
+        vec![Offered { name: format!("{name} port 1"), port: format!("{name}:1"), listens, prefix: 24 }]
     }
 
     #[test]
@@ -211,9 +221,9 @@ mod tests {
         let (transport, why) = choose(&a, &b).unwrap();
         assert_eq!(transport, Transport::Tcp);
         assert!(why.contains("no device"), "{why}");
-        b.rdma = Ok("irdma0".to_owned());
+        b.rdma = Ok(port("irdma0"));
         assert_eq!(choose(&a, &b).unwrap().0, Transport::Tcp);
-        let a = Hello { rdma: Ok("irdma0".to_owned()), ..a };
+        let a = Hello { rdma: Ok(port("irdma0")), ..a };
         assert_eq!(choose(&a, &b).unwrap().0, Transport::Rdma);
         assert_eq!(choose(&b, &a).unwrap().0, Transport::Rdma);
     }

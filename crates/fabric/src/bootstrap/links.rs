@@ -7,11 +7,12 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::hello::{Hello, choose};
-use super::reception::Reception;
+use super::rails::{self, RailEnds};
+use super::reception::{Reception, Receptions};
 use super::rendezvous::call_until;
 use crate::arena::Arena;
 use crate::config::Config;
-use crate::control::{Control, ControlPeer};
+use crate::control::{Control, ControlPeer, RailTalk};
 use crate::error::FabricError;
 use crate::host;
 use crate::key::Key;
@@ -19,7 +20,7 @@ use crate::layout::Layout;
 use crate::link::{AnyLink, Transport};
 use crate::mesh::{LinkInfo, Mesh, Peer, Place};
 use crate::pages::{self, Pages};
-use crate::rdma::{RdmaEndpoint, RdmaOffer, RdmaPending, RdmaPort};
+use crate::rdma::{RdmaEndpoint, RdmaOffer, RdmaPending, RdmaPorts, Way};
 use crate::shm::{ShmExchange, ShmLink, ShmOffer};
 use crate::tcp::TcpLink;
 use crate::wire::{Connection, Purpose};
@@ -40,14 +41,26 @@ pub(super) struct Ready;
 struct Joining {
     info: LinkInfo,
     control: Connection,
+    /// Control connections in the networks of further rails.
+    lines: Vec<TcpStream>,
+    rails: Vec<RailEnds>,
+    /// Where a link of several rails speaks of them.
+    talk: Option<Arc<RailTalk>>,
     rdma: Option<RdmaPending>,
+}
+
+/// A peer for which a transport was chosen.
+struct Chosen {
+    info: LinkInfo,
+    /// None unless it is rdma.
+    rails: Vec<RailEnds>,
 }
 
 /// A communicator of one rank: no peers, nothing to open.
 pub(super) fn alone(config: &Config) -> Result<Mesh, FabricError> {
     let layout = layout(config);
     let Pages { arena, description: pages } = allocate(layout, None)?;
-    let control = Control::start(1, Vec::new(), config.peer_timeout)?;
+    let control = Control::start(1, Vec::new(), config.peer_timeout, None)?;
     let arena = Arc::new(arena);
     let place = Place { address: host::outward_address(), layout, arena, pages, endpoint: None };
     Ok(Mesh::assemble(0, place, vec![None], control))
@@ -58,35 +71,48 @@ pub(super) fn connect(
     config: &Config,
     address: IpAddr,
     hellos: &[Hello],
-    mut reception: Reception,
-    port: Result<RdmaPort, String>,
+    mut receptions: Receptions,
+    ports: Result<RdmaPorts, String>,
     key: &Key,
     deadline: Instant,
 ) -> Result<Mesh, FabricError> {
     let layout = layout(config);
     let choices = choose_all(config.rank, hellos)?;
-    let uses = |transport| choices.iter().flatten().any(|info: &LinkInfo| info.transport == transport);
-    let device = port.as_ref().ok().filter(|_| uses(Transport::Rdma)).map(RdmaPort::device);
+    let uses = |transport| choices.iter().flatten().any(|chosen: &Chosen| chosen.info.transport == transport);
+    let first = ports.as_ref().ok().filter(|_| uses(Transport::Rdma)).map(RdmaPorts::first);
+    let device = first.map(|first| first.context.name());
     let Pages { arena, description: pages } = allocate(layout, device)?;
     let arena = Arc::new(arena);
     tracing::info!(rank = config.rank, bytes = arena.len(), pages, "arena allocated");
     let exchange = if uses(Transport::Shm) { Some(ShmExchange::open()?) } else { None };
-    let endpoint = match port {
-        Ok(port) if uses(Transport::Rdma) => Some(port.register(Arc::clone(&arena), layout)?),
+    let endpoint = match ports {
+        Ok(ports) if uses(Transport::Rdma) => {
+            let rails = choices.iter().flatten().flat_map(|chosen| &chosen.rails);
+            let mut used: Vec<usize> = rails.map(|rail| rail.ours).collect();
+            used.sort_unstable();
+            used.dedup();
+            Some(ports.register(Arc::clone(&arena), layout, &used)?)
+        }
         _ => None,
     };
 
     let mut joining = Vec::new();
-    for info in choices.into_iter().flatten() {
-        let control = meet(config.rank, &hellos[info.peer], Purpose::Control, &mut reception, key, deadline)?;
-        joining.push(Joining { info, control, rdma: None });
+    for Chosen { info, rails } in choices.into_iter().flatten() {
+        let (theirs, reception) = (&hellos[info.peer], &mut receptions.first);
+        let control = meet(config.rank, theirs, Purpose::Control, reception, key, deadline)?;
+        joining.push(Joining { info, control, lines: Vec::new(), rails, talk: None, rdma: None });
+    }
+    for Joining { info, control, lines, rails, talk, .. } in &mut joining {
+        let (theirs, further) = (&hellos[info.peer], &mut receptions.further);
+        *lines = rails::open_lines(config, theirs, rails, control, further, key, deadline)?;
+        *talk = (rails.len() > 1).then(Arc::default);
     }
     let offers =
-        exchange_offers(config.rank, &mut joining, exchange.as_ref(), endpoint.as_ref(), layout, deadline)?;
+        exchange_offers(config, &mut joining, exchange.as_ref(), endpoint.as_ref(), layout, deadline)?;
     let arenas = share_memory(config, &joining, &offers, exchange.as_ref(), &arena, deadline)?;
 
     let mut links = Vec::new();
-    for ((peer, offer), theirs) in joining.iter_mut().zip(&offers).zip(arenas) {
+    for ((peer, offer), theirs) in joining.iter_mut().zip(offers).zip(arenas) {
         let failed = |cause: String| FabricError::LinkSetup {
             transport: peer.info.transport.name(),
             peer: peer.info.peer,
@@ -100,7 +126,7 @@ pub(super) fn connect(
             (Offer::Rdma(offer), _, Some(pending)) => AnyLink::Rdma(pending.connect(offer).map_err(failed)?),
             (Offer::Tcp, ..) => {
                 let hello = &hellos[peer.info.peer];
-                let data = meet(config.rank, hello, Purpose::Data, &mut reception, key, deadline)?;
+                let data = meet(config.rank, hello, Purpose::Data, &mut receptions.first, key, deadline)?;
                 let link = TcpLink::new(data.stream, config.rank, peer.info.peer, layout);
                 AnyLink::Tcp(link.map_err(|error| failed(error.to_string()))?)
             }
@@ -125,14 +151,19 @@ fn allocate(layout: Layout, device: Option<&str>) -> Result<Pages, FabricError> 
     })
 }
 
-fn choose_all(rank: usize, hellos: &[Hello]) -> Result<Vec<Option<LinkInfo>>, FabricError> {
+fn choose_all(rank: usize, hellos: &[Hello]) -> Result<Vec<Option<Chosen>>, FabricError> {
     let choose_one = |(peer, theirs): (usize, &Hello)| {
         if peer == rank {
             return Ok(None);
         }
-        let (transport, reason) = choose(&hellos[rank], theirs)?;
+        let (transport, mut reason) = choose(&hellos[rank], theirs)?;
+        let mut rails = Vec::new();
+        if transport == Transport::Rdma {
+            rails = rails::agree(&hellos[rank], theirs);
+            reason += &rails::describe(&hellos[rank], theirs, &rails);
+        }
         tracing::info!(rank, peer, host = theirs.host, %transport, reason, "transport chosen");
-        Ok(Some(LinkInfo { peer, host: theirs.host.clone(), transport, reason }))
+        Ok(Some(Chosen { info: LinkInfo { peer, host: theirs.host.clone(), transport, reason }, rails }))
     };
     hellos.iter().enumerate().map(choose_one).collect()
 }
@@ -156,7 +187,7 @@ fn meet(
 }
 
 fn exchange_offers(
-    rank: usize,
+    config: &Config,
     joining: &mut [Joining],
     exchange: Option<&ShmExchange>,
     endpoint: Option<&RdmaEndpoint>,
@@ -167,7 +198,16 @@ fn exchange_offers(
         let offer = match (peer.info.transport, exchange, endpoint) {
             (Transport::Shm, Some(exchange), _) => Offer::Shm(exchange.offer().clone()),
             (Transport::Rdma, _, Some(endpoint)) => {
-                let pending = endpoint.prepare(rank, peer.info.peer, layout)?;
+                let way = Way {
+                    rank: config.rank,
+                    peer: peer.info.peer,
+                    host: peer.info.host.clone(),
+                    layout,
+                    on_loss: config.lost_rail,
+                    talk: peer.talk.clone(),
+                };
+                let ports: Vec<usize> = peer.rails.iter().map(|rail| rail.ours).collect();
+                let pending = endpoint.prepare(way, &ports)?;
                 let offer = pending.offer();
                 peer.rdma = Some(pending);
                 Offer::Rdma(offer)
@@ -221,11 +261,13 @@ fn assemble(
     let mut peers: Vec<Option<Peer>> = (0..config.world).map(|_| None).collect();
     let mut controls = Vec::new();
     for (joined, link) in joining.into_iter().zip(links) {
-        let Joining { info, control, .. } = joined;
+        let Joining { info, control, lines, talk: rails, .. } = joined;
         let (rank, host) = (info.peer, info.host.clone());
-        controls.push(ControlPeer { rank, host, stream: control.stream });
+        let streams = std::iter::once(control.stream).chain(lines).collect();
+        controls.push(ControlPeer { rank, host, streams, rails });
         peers[rank] = Some(Peer::new(info, link, place.layout.slots));
     }
-    let control = Control::start(config.world, controls, config.peer_timeout)?;
+    let ports = place.endpoint.as_ref().and_then(RdmaEndpoint::port_watch);
+    let control = Control::start(config.world, controls, config.peer_timeout, ports)?;
     Ok(Mesh::assemble(config.rank, place, peers, control))
 }

@@ -6,6 +6,7 @@
 pub(crate) mod fuzzing;
 mod hello;
 mod links;
+mod rails;
 mod reception;
 mod rendezvous;
 mod store;
@@ -18,10 +19,10 @@ use crate::error::FabricError;
 use crate::host;
 use crate::key::Key;
 use crate::mesh::Mesh;
-use crate::rdma::RdmaPort;
+use crate::rdma::RdmaPorts;
 
 use hello::Hello;
-use reception::Reception;
+use reception::{Reception, Receptions};
 use rendezvous::Client;
 pub use rendezvous::Rendezvous;
 pub use store::{Store, StoreError};
@@ -120,12 +121,20 @@ fn greet_and_link(
     let deadline = Instant::now() + config.timeout;
     let address = host::data_address(config, default_address)?;
     let reception = Reception::open(address, config.rank, key.clone())?;
-    let port = RdmaPort::open(config, address);
-    let hello = Hello::new(config, reception.address()?, &port)?;
+    let mut ports = RdmaPorts::open(config, address);
+    let (offered, listed, further) = match &mut ports {
+        Ok(ports) => {
+            let (offered, further) = rails::listen(ports, reception.address()?, config, key)?;
+            (Ok(offered), ports.listed, further)
+        }
+        Err(cause) => (Err(cause.clone()), false, Vec::new()),
+    };
+    let hello = Hello::new(config, reception.address()?, offered, listed)?;
     publish(config, store, &hello)?;
     let hellos = gather(config, store, &hello, deadline)?;
     hello::agree(config.rank, &hellos)?;
-    links::connect(config, address, &hellos, reception, port, key, deadline)
+    let receptions = Receptions { first: reception, further };
+    links::connect(config, address, &hellos, receptions, ports, key, deadline)
 }
 
 fn publish(config: &Config, store: &dyn Store, hello: &Hello) -> Result<(), FabricError> {

@@ -22,6 +22,13 @@ pub(super) struct Reception {
     early: HashMap<(u32, usize), Connection>,
 }
 
+/// Where they come: at the data address, and in the networks of further rails.
+#[derive(Debug)]
+pub(super) struct Receptions {
+    pub(super) first: Reception,
+    pub(super) further: Vec<Reception>,
+}
+
 impl Reception {
     pub(super) fn open(address: IpAddr, rank: usize, key: Key) -> Result<Self, FabricError> {
         let listener = listen(SocketAddr::new(address, 0)).map_err(|error| FabricError::DataAddress {

@@ -9,7 +9,7 @@ use crate::error::FabricError;
 use crate::fabric::Fabric;
 use crate::layout::FLAG_IN_TRAILER;
 use crate::link::{AnyLink, Link, LinkFailure};
-use crate::message::{Header, Lend, Message, Outgoing, SHORT_BYTES, SHORT_IN_TRAILER, Tag};
+use crate::message::{Header, Lend, MAX_RAILS, Message, Outgoing, SHORT_BYTES, SHORT_IN_TRAILER, Tag};
 
 /// How long after a peer's good-bye its last messages may still be under way.
 const LEAVING_GRACE: Duration = Duration::from_millis(500);
@@ -170,7 +170,7 @@ impl Fabric for Mesh {
         let Some(source) = self.registered(address, output.len()) else { return Ok(()) };
         let from = self.peers[peer].as_mut().expect("a rank has no link to itself");
         let (number, bytes) = (from.window.next(), output.len() as u64);
-        let lend = Lend { tag, number, address: address as u64, bytes, key: 0 };
+        let lend = Lend { tag, number, address: address as u64, bytes, keys: [0; MAX_RAILS] };
         let told = from.link.lend(&self.arena, &lend, &source);
         told.or_else(|cause| self.broken(peer, cause))
     }

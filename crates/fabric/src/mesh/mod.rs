@@ -5,6 +5,7 @@ mod messages;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,19 @@ pub struct LinkBytes {
     pub sent_in_place: AtomicU64,
     /// Of those received, the ones that the peer wrote straight to a registered output.
     pub received_in_place: AtomicU64,
+    /// Each rail, where there are several.
+    pub rails: Vec<Arc<RailBytes>>,
+}
+
+/// One of several rails of a link.
+#[derive(Debug, Default)]
+pub struct RailBytes {
+    /// This rank's port, such as `irdma0:1`.
+    pub name: String,
+    /// Payload bytes towards the peer, counted when they are posted: those written again as often as that.
+    pub sent: AtomicU64,
+    /// Why it is left out, if it was lost.
+    pub lost: OnceLock<String>,
 }
 
 /// One peer of this rank.
@@ -73,7 +87,12 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(info: LinkInfo, link: AnyLink, slots: usize) -> Self {
-        Self { info, link, bytes: Arc::default(), window: Window::new(slots) }
+        let rails = match &link {
+            AnyLink::Rdma(link) => link.rail_bytes(),
+            AnyLink::Shm(_) | AnyLink::Tcp(_) => Vec::new(),
+        };
+        let bytes = Arc::new(LinkBytes { rails, ..LinkBytes::default() });
+        Self { info, link, bytes, window: Window::new(slots) }
     }
 }
 

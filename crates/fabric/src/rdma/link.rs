@@ -1,76 +1,53 @@
-//! A link over one queue pair.
+//! A link over one queue pair, or over several by as many NIC ports.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use halo_verbs::{MemoryRegion, QueuePair, Remote, WorkRequest};
+use halo_verbs::WorkRequest;
 
-use super::regions::{Parts, Regions};
+use super::journal::Placed;
+use super::memory::Memory;
+use super::rail::Rail;
+use super::several::Several;
+use super::stripes::STRIPED_BYTES;
 use crate::arena::Arena;
 use crate::layout::{FLAG_IN_TRAILER, LINE, Layout};
 use crate::link::{Alarm, Link, LinkFailure, Source};
-use crate::mesh::arrived;
-use crate::message::{Header, LEND, Lend, Outgoing};
-
-/// Completions taken per look; more are left for the next.
-const COMPLETIONS: usize = 16;
-
-/// The peer's arena, as its NIC addresses it.
-#[derive(Debug)]
-pub(crate) struct RemoteArena {
-    pub(super) address: u64,
-    /// The keys of its parts.
-    pub(super) keys: Parts<u32>,
-}
-
-impl RemoteArena {
-    /// What a peer must know of this rank's arena: where it begins, and the keys of its parts.
-    pub(super) fn of(regions: &Regions) -> (u64, Vec<(u64, u32)>) {
-        let address = regions.holding(0, 0).map_or(0, |(_, first)| first.address());
-        (address, regions.map(MemoryRegion::remote_key).into_list())
-    }
-
-    fn at(&self, offset: usize, bytes: usize) -> Result<Remote, LinkFailure> {
-        let Some((_, key)) = self.keys.holding(offset, bytes) else {
-            return Err(format!("{bytes} bytes at {offset} are in no part of the peer's arena"));
-        };
-        Ok(Remote { address: self.address + offset as u64, key: *key })
-    }
-}
+use crate::mesh::{RailBytes, arrived};
+use crate::message::{Header, LEND, Lend, MAX_RAILS, Outgoing};
 
 /// A payload that the NIC may still read where it lies.
 #[derive(Debug)]
-struct Unread {
+pub(super) struct Unread {
     /// Its message.
-    number: u64,
-    /// The work request whose completion says that it has been read.
-    posted: u64,
+    pub(super) number: u64,
+    /// The rail, and its work request whose completion says that the payload has been read.
+    pub(super) rail: usize,
+    pub(super) posted: u64,
     /// Keeps the registration.
-    _memory: Arc<Regions>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) offset: usize,
 }
 
 /// Why a link does nothing any more.
 const HALTED: &str = "it was halted when the communicator failed";
 
-/// A link over one queue pair.
+/// A link to one peer.
 #[derive(Debug)]
 pub(crate) struct RdmaLink {
-    rank: usize,
-    peer: usize,
-    layout: Layout,
-    /// None once the link was halted.
-    pair: Option<QueuePair>,
-    regions: Arc<Regions>,
-    remote: RemoteArena,
+    pub(super) rank: usize,
+    pub(super) peer: usize,
+    pub(super) layout: Layout,
+    /// In the order that both ranks know; none where one was lost, and none at all once the link was halted.
+    pub(super) rails: Vec<Option<Rail>>,
+    /// The arena's registration.
+    pub(super) memory: Arc<Memory>,
     /// Payloads written from where they lie, oldest first.
-    unread: VecDeque<Unread>,
+    pub(super) unread: VecDeque<Unread>,
     /// Keeps the registration of what the peer may write.
-    lent: Option<Arc<Regions>>,
-    /// Work requests posted, and how many of them are known to be complete.
-    posted: u64,
-    completed: u64,
-    /// Work requests posted when a completion was last asked for.
-    signaled: u64,
+    lent: Option<Arc<Memory>>,
+    /// What more than one rail needs.
+    pub(super) several: Option<Box<Several>>,
 }
 
 impl RdmaLink {
@@ -80,72 +57,114 @@ impl RdmaLink {
         (8 * layout.slots as u32).max(16)
     }
 
-    pub(crate) fn new(
+    pub(super) fn new(
         rank: usize,
         peer: usize,
         layout: Layout,
-        pair: QueuePair,
-        regions: Arc<Regions>,
-        remote: RemoteArena,
+        rails: Vec<Rail>,
+        memory: Arc<Memory>,
+        several: Option<Several>,
     ) -> Self {
         // No operation allocates: each takes two work requests, and the queue holds no more.
         let unread = VecDeque::with_capacity(Self::queue_depth(layout) as usize / 2);
-        let (lent, posted, completed, signaled) = (None, 0, 0, 0);
-        let pair = Some(pair);
-        Self { rank, peer, layout, pair, regions, remote, unread, lent, posted, completed, signaled }
+        let rails = rails.into_iter().map(Some).collect();
+        Self { rank, peer, layout, rails, memory, unread, lent: None, several: several.map(Box::new) }
+    }
+
+    /// Bytes of each rail, where there are several.
+    pub(crate) fn rail_bytes(&self) -> Vec<Arc<RailBytes>> {
+        self.several.as_ref().map(|several| several.bytes.clone()).unwrap_or_default()
+    }
+
+    /// The rail for a message.
+    #[inline]
+    pub(super) fn choose(&mut self, number: u64, bytes: usize, placed: Option<Placed>) -> usize {
+        self.several.as_mut().map_or(0, |several| several.choose(number, bytes, placed))
+    }
+
+    /// The rail of whatever is no message.
+    #[inline]
+    fn first(&self) -> usize {
+        self.several.as_ref().map_or(0, |several| several.first())
+    }
+
+    #[inline]
+    pub(super) fn on(&self, rail: usize) -> Result<&Rail, LinkFailure> {
+        Ok(self.rails[rail].as_ref().ok_or(HALTED)?)
     }
 
     /// A write of `bytes` bytes at `from` of this arena to `to` of the peer's.
-    fn write_from(&self, from: usize, bytes: usize, to: usize) -> Result<WorkRequest, LinkFailure> {
-        write(&self.regions, from, bytes, self.remote.at(to, bytes)?)
+    pub(super) fn write_from(
+        &self,
+        rail: usize,
+        from: usize,
+        bytes: usize,
+        to: usize,
+    ) -> Result<WorkRequest, LinkFailure> {
+        let rail = self.on(rail)?;
+        rail.write(&self.memory, from, bytes, rail.at(to, bytes)?)
     }
 
-    fn post<const N: usize>(
+    /// Posts what belongs to a message of `bytes` bytes, or to none.
+    #[inline]
+    pub(super) fn post<const N: usize>(
         &mut self,
-        mut requests: [WorkRequest; N],
+        rail: usize,
+        requests: [WorkRequest; N],
+        bytes: usize,
         told: bool,
     ) -> Result<(), LinkFailure> {
-        self.account(&mut requests, told);
-        let pair = self.pair.as_ref().ok_or(HALTED)?;
-        pair.post(&requests).map_err(|error| error.to_string())
-    }
-
-    /// Asks for a completion where somebody wants to be told, and else often enough that the queue never fills with
-    /// requests nobody will hear of.
-    fn account<const N: usize>(&mut self, requests: &mut [WorkRequest; N], told: bool) {
-        self.posted += N as u64;
-        if told || self.posted - self.signaled >= u64::from(Self::queue_depth(self.layout)) / 4 {
-            self.signaled = self.posted;
-            requests[N - 1] = requests[N - 1].signaled(self.posted);
+        let measured = bytes >= STRIPED_BYTES && self.several.is_some();
+        let on = self.rails[rail].as_mut().ok_or(HALTED)?;
+        if let Err(cause) = on.post(requests, told || measured) {
+            // What was to be posted here counts as posted: with the rail it is lost, and written again.
+            return self.lose(rail, cause);
         }
+        if measured && let Some(several) = &mut self.several {
+            several.posted(rail, on.posted(), bytes);
+        }
+        Ok(())
     }
 
     fn reap(&mut self) -> Result<(), LinkFailure> {
-        let mut failure = None;
-        let completed = &mut self.completed;
-        let completions = self.pair.as_ref().ok_or(HALTED)?.completions();
-        let count = completions.poll::<COMPLETIONS>(|completion| {
-            if completion.succeeded() {
-                *completed = (*completed).max(completion.id);
-            } else {
-                // The first failure is the cause; those behind it are only flushed.
-                failure.get_or_insert(completion);
+        for index in 0..self.rails.len() {
+            let Some(rail) = &mut self.rails[index] else { continue };
+            match (rail.reap(), &mut self.several) {
+                (Ok(()), None) => {}
+                (Ok(()), Some(several)) => several.completed(index, rail.completed()),
+                (Err(cause), _) => self.lose(index, cause)?,
             }
-        });
-        count.map_err(|error| error.to_string())?;
-        while self.unread.front().is_some_and(|oldest| oldest.posted <= *completed) {
+        }
+        let read = |oldest: &Unread| {
+            let rail = &self.rails[oldest.rail];
+            oldest.posted == 0 || rail.as_ref().is_some_and(|rail| oldest.posted <= rail.completed())
+        };
+        while self.unread.front().is_some_and(read) {
             self.unread.pop_front();
         }
-        failure.map_or(Ok(()), |failure| Err(completions.explain(&failure).to_string()))
+        if self.rails.iter().all(Option::is_none) { Err(HALTED.to_owned()) } else { Ok(()) }
+    }
+
+    /// Tells the peer how much has been consumed here.
+    pub(super) fn write_credit_line(&mut self, consumed: u64) -> Result<(), LinkFailure> {
+        let rail = self.first();
+        let line = self.on(rail)?.at(self.layout.credit(self.peer, self.rank), LINE)?;
+        self.post(rail, [WorkRequest::write_inline(consumed, line)], 0, false)
     }
 
     /// Writes the trailer of a message to its staging slot; the request that sends it.
-    fn trailer(&self, arena: &Arena, number: u64, header: &Header) -> Result<WorkRequest, LinkFailure> {
+    fn trailer(
+        &self,
+        arena: &Arena,
+        rail: usize,
+        number: u64,
+        header: &Header,
+    ) -> Result<WorkRequest, LinkFailure> {
         let slot = self.layout.slot(self.peer, self.rank, number);
         let trailer = self.layout.staging(self.rank, self.peer, number) + self.layout.slot_bytes;
         arena.write_header(trailer, header);
         arena.store(trailer + FLAG_IN_TRAILER, header.checked_flag(number));
-        Ok(self.write_from(trailer, LINE, slot + self.layout.slot_bytes)?.inlined())
+        Ok(self.write_from(rail, trailer, LINE, slot + self.layout.slot_bytes)?.inlined())
     }
 
     /// Copies a payload to its staging slot; where it is sent from.
@@ -156,36 +175,29 @@ impl RdmaLink {
     }
 
     /// Where the peer takes this message's payload directly, if it has lent memory for it.
-    fn lent_place(&self, arena: &Arena, message: &Outgoing<'_>, place: usize) -> Option<Remote> {
+    fn lent_place(&self, arena: &Arena, message: &Outgoing<'_>, place: usize) -> Option<Placed> {
         let header = arrived(arena, self.layout.lend(self.rank, self.peer), LEND)?;
         let lend = Lend::from_header(&header);
         let taken = lend.takes(message.tag, message.number, place, message.payload.len());
-        taken.then(|| Remote { address: lend.address + place as u64, key: lend.key })
+        taken.then(|| Placed { address: lend.address + place as u64, keys: lend.keys })
     }
-}
-
-/// A write of `bytes` bytes at `from` of registered memory.
-fn write(regions: &Regions, from: usize, bytes: usize, to: Remote) -> Result<WorkRequest, LinkFailure> {
-    let Some((start, region)) = regions.holding(from, bytes) else {
-        return Err(format!("{bytes} bytes at {from} are in no registered part"));
-    };
-    WorkRequest::write(region, from - start, bytes, to).map_err(|error| error.to_string())
 }
 
 impl Link for RdmaLink {
     fn ready(&mut self) -> bool {
-        // Two for a message, one for a credit that may come before the next look.
-        self.posted - self.completed + 3 <= u64::from(Self::queue_depth(self.layout))
+        self.rails.iter().flatten().all(Rail::has_room)
     }
 
     fn write(&mut self, arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure> {
-        let trailer = self.trailer(arena, message.number, &message.header())?;
+        let (number, bytes) = (message.number, message.payload.len());
+        let rail = self.choose(number, bytes, None);
+        let trailer = self.trailer(arena, rail, number, &message.header())?;
         if message.is_short() {
-            return self.post([trailer], false);
+            return self.post(rail, [trailer], bytes, false);
         }
-        let slot = self.layout.slot(self.peer, self.rank, message.number);
-        let payload = self.write_from(self.stage(arena, message), message.payload.len(), slot)?;
-        self.post([payload, trailer], false)
+        let slot = self.layout.slot(self.peer, self.rank, number);
+        let payload = self.write_from(rail, self.stage(arena, message), bytes, slot)?;
+        self.post(rail, [payload, trailer], bytes, false)
     }
 
     fn pass(
@@ -196,28 +208,32 @@ impl Link for RdmaLink {
         place: Option<usize>,
     ) -> Result<bool, LinkFailure> {
         let placed = place.and_then(|place| self.lent_place(arena, message, place));
-        let source =
-            source.filter(|source| source.memory.holding(source.offset, message.payload.len()).is_some());
         if message.is_short() || (placed.is_none() && source.is_none()) {
             self.write(arena, message)?;
             return Ok(false);
         }
         let (bytes, number) = (message.payload.len(), message.number);
-        let (header, to) = match placed {
-            Some(to) => (message.placed_header(), to),
-            None => {
-                (message.header(), self.remote.at(self.layout.slot(self.peer, self.rank, number), bytes)?)
-            }
+        let rail = self.choose(number, bytes, placed);
+        let port = self.on(rail)?.port();
+        let source =
+            source.filter(|source| source.memory.at_port(port).holding(source.offset, bytes).is_some());
+        let (header, to) = if let Some(placed) = placed {
+            (message.placed_header(), placed.on(rail))
+        } else {
+            let slot = self.layout.slot(self.peer, self.rank, number);
+            (message.header(), self.on(rail)?.at(slot, bytes)?)
         };
-        let trailer = self.trailer(arena, number, &header)?;
+        let trailer = self.trailer(arena, rail, number, &header)?;
         let Some(Source { memory, offset }) = source else {
-            let payload = write(&self.regions, self.stage(arena, message), bytes, to)?;
-            self.post([payload, trailer], false)?;
+            let staged = self.stage(arena, message);
+            let payload = self.on(rail)?.write(&self.memory, staged, bytes, to)?;
+            self.post(rail, [payload, trailer], bytes, false)?;
             return Ok(false);
         };
-        let payload = write(&memory, offset, bytes, to)?;
-        self.post([payload, trailer], true)?;
-        self.unread.push_back(Unread { number, posted: self.posted, _memory: memory });
+        let payload = self.on(rail)?.write(&memory, offset, bytes, to)?;
+        let posted = self.on(rail)?.posted() + 2;
+        self.post(rail, [payload, trailer], bytes, true)?;
+        self.unread.push_back(Unread { number, rail, posted, memory, offset });
         Ok(true)
     }
 
@@ -226,16 +242,27 @@ impl Link for RdmaLink {
     }
 
     fn lend(&mut self, arena: &Arena, lend: &Lend, source: &Source) -> Result<(), LinkFailure> {
-        let held = source.memory.holding(source.offset, lend.bytes as usize);
         // To lend is an offer: with a full queue, or memory that is in two regions, there is none.
-        let Some((_, region)) = held.filter(|_| self.ready()) else { return Ok(()) };
-        let header = Lend { key: region.remote_key(), ..*lend }.header();
+        if !self.ready() {
+            return Ok(());
+        }
+        let mut keys = [0; MAX_RAILS];
+        for (key, rail) in keys.iter_mut().zip(&self.rails) {
+            let Some(rail) = rail else { continue };
+            let regions = source.memory.at_port(rail.port());
+            let Some((_, region)) = regions.holding(source.offset, lend.bytes as usize) else {
+                return Ok(());
+            };
+            *key = region.remote_key();
+        }
+        let header = Lend { keys, ..*lend }.header();
         let staged = self.layout.staged_lend(self.rank, self.peer);
         arena.write_header(staged, &header);
         arena.store(staged + FLAG_IN_TRAILER, header.checked_flag(LEND));
-        let line = self.write_from(staged, LINE, self.layout.lend(self.peer, self.rank))?.inlined();
+        let rail = self.first();
+        let line = self.write_from(rail, staged, LINE, self.layout.lend(self.peer, self.rank))?.inlined();
         self.lent = Some(Arc::clone(&source.memory));
-        self.post([line], false)
+        self.post(rail, [line], 0, false)
     }
 
     fn take_back(&mut self) {
@@ -248,24 +275,29 @@ impl Link for RdmaLink {
 
     fn halt(&mut self) {
         // Without a queue pair there is no connection, and nothing that was posted is done any more.
-        self.pair = None;
+        self.rails.iter_mut().for_each(|rail| *rail = None);
         self.lent = None;
         self.unread.clear();
     }
 
     fn write_credit(&mut self, _arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
-        let line = self.remote.at(self.layout.credit(self.peer, self.rank), LINE)?;
-        self.post([WorkRequest::write_inline(consumed, line)], false)
+        self.write_credit_line(consumed)
     }
 
-    fn progress(&mut self, _arena: &Arena, _consumed: u64) -> Result<(), LinkFailure> {
-        self.reap()
+    #[inline]
+    fn progress(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
+        self.reap()?;
+        if self.several.is_some() {
+            self.tend(arena, consumed)?;
+        }
+        Ok(())
     }
 
     fn flushed(&self) -> bool {
         // Unsignaled requests behind the last signaled one are complete when the peer has consumed them, which is what
         // a closing rank waits for by its good-bye.
-        self.completed == self.signaled
+        self.rails.iter().flatten().all(Rail::is_flushed)
+            && self.several.as_ref().is_none_or(|several| several.is_settled())
     }
 
     fn alarm(&self) -> Alarm<'_> {

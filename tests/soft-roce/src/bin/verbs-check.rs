@@ -148,7 +148,7 @@ impl Connection {
         control.set_read_timeout(Some(PATIENCE))?;
         let mut control = BufReader::new(control);
 
-        let choice = choose(own, None)?;
+        let choice = choose(own, &[])?;
         println!("rank {rank}: {choice}");
         let domain = ProtectionDomain::new(Arc::clone(&choice.context))?;
         let memory = Arc::new(Memory::map()?);

@@ -1,0 +1,263 @@
+//! The control connections: heartbeats out, heartbeats in, and what a peer may say of itself: that it is leaving, that it
+//! must stop everybody, that it has closed a rail, or (by its silence) that it is gone. One thread per communicator,
+//! asleep in poll(2) but for four wake-ups a second.
+
+mod line;
+mod rails;
+mod watch;
+
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::error::FabricError;
+use crate::rdma::PortWatch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use line::notices;
+pub(crate) use rails::RailTalk;
+use watch::Watch;
+
+/// A peer, and the control connections to it.
+#[derive(Debug)]
+pub(crate) struct ControlPeer {
+    pub(crate) rank: usize,
+    pub(crate) host: String,
+    /// One, or with several rails one over the network of each: the peer is there as long as it is heard on any.
+    pub(crate) streams: Vec<TcpStream>,
+    /// Where its link of several rails speaks and listens.
+    pub(crate) rails: Option<Arc<RailTalk>>,
+}
+
+/// What the thread and the communicator tell each other.
+#[derive(Debug)]
+struct Shared {
+    /// Read on every turn of a waiting loop; the failure itself is behind it.
+    failed: AtomicBool,
+    failure: OnceLock<FabricError>,
+    /// Per rank: milliseconds after `start` when it said good-bye, or `PRESENT`.
+    left: Vec<AtomicU64>,
+    start: Instant,
+    /// The reason to send to everybody, if this rank must stop them.
+    stop: Mutex<Option<String>>,
+    closing: AtomicBool,
+    wake: OwnedFd,
+}
+
+const PRESENT: u64 = u64::MAX;
+
+impl Shared {
+    fn fail(&self, error: FabricError) {
+        if self.failure.set(error).is_ok() {
+            self.failed.store(true, Ordering::Release);
+        }
+    }
+
+    fn wake(&self) {
+        // An eventfd write can only fail when its counter is full, and then the thread is awake anyway.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+/// This rank's handle on its control thread.
+#[derive(Debug)]
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Starts watching the peers.
+    pub(crate) fn start(
+        world: usize,
+        peers: Vec<ControlPeer>,
+        peer_timeout: Duration,
+        ports: Option<PortWatch>,
+    ) -> Result<Self, FabricError> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| FabricError::system("eventfd", error))?;
+        let shared = Arc::new(Shared {
+            failed: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            left: (0..world).map(|_| AtomicU64::new(PRESENT)).collect(),
+            start: Instant::now(),
+            stop: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            wake,
+        });
+        if peers.is_empty() {
+            return Ok(Self { shared, thread: None });
+        }
+        let mut watch = Watch::new(Arc::clone(&shared), peers, peer_timeout, ports)?;
+        let thread = std::thread::Builder::new()
+            .name("halo-control".to_owned())
+            .spawn(move || watch.run())
+            .map_err(|error| FabricError::system("pthread_create", error))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// The failure that poisoned this communicator, if any. One load when there is none.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<(), FabricError> {
+        if self.shared.failed.load(Ordering::Acquire) {
+            return Err(self.shared.failure.get().cloned().unwrap_or(FabricError::Closed));
+        }
+        Ok(())
+    }
+
+    /// How long ago this peer said good-bye, if it did.
+    pub(crate) fn left_for(&self, peer: usize) -> Option<Duration> {
+        match self.shared.left[peer].load(Ordering::Acquire) {
+            PRESENT => None,
+            at => Some(self.shared.start.elapsed().saturating_sub(Duration::from_millis(at))),
+        }
+    }
+
+    /// Poisons this communicator and tells every peer why.
+    pub(crate) fn stop_everybody(&self, error: FabricError, reason: String) {
+        self.shared.fail(error);
+        *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        self.shared.wake();
+    }
+
+    /// Says good-bye and waits a moment for the others to say it too.
+    pub(crate) fn close(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.shared.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.shared.fail(FabricError::Closed);
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rdma::RailClosed;
+    use std::net::TcpListener;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (here, listener.accept().unwrap().0)
+    }
+
+    fn watch(stream: TcpStream, rank: usize, timeout: Duration) -> Control {
+        watch_all(vec![stream], rank, timeout, None)
+    }
+
+    fn watch_all(
+        streams: Vec<TcpStream>,
+        rank: usize,
+        timeout: Duration,
+        rails: Option<Arc<RailTalk>>,
+    ) -> Control {
+        let peer = ControlPeer { rank, host: format!("host{rank}"), streams, rails };
+        Control::start(2, vec![peer], timeout, None).unwrap()
+    }
+
+    fn failure(control: &Control) -> FabricError {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Err(error) = control.check() {
+                return error;
+            }
+            assert!(Instant::now() < deadline, "no failure was noticed");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_peer_that_ends_without_good_bye_is_lost() {
+        let (here, there) = pair();
+        let control = watch(here, 1, Duration::from_secs(3));
+        control.check().unwrap();
+        drop(there);
+        let error = failure(&control);
+        assert!(matches!(&error, FabricError::PeerLost { peer: 1, host, .. } if host == "host1"), "{error}");
+    }
+
+    #[test]
+    fn a_silent_peer_is_lost_and_a_beating_one_is_not() {
+        let (here, silent) = pair();
+        let control = watch(here, 1, Duration::from_millis(200));
+        let error = failure(&control);
+        assert!(error.to_string().contains("nothing was heard"), "{error}");
+        drop(silent);
+    }
+
+    #[test]
+    fn good_bye_is_leaving_and_not_loss() {
+        let (here, there) = pair();
+        let (zero, one) = (watch(here, 1, Duration::from_secs(3)), watch(there, 0, Duration::from_secs(3)));
+        drop(one);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while zero.left_for(1).is_none() {
+            assert!(Instant::now() < deadline, "the good-bye was not heard");
+            std::thread::yield_now();
+        }
+        zero.check().unwrap();
+    }
+
+    #[test]
+    fn a_reason_to_stop_reaches_the_peer_in_its_own_words() {
+        let (here, there) = pair();
+        let (zero, one) = (watch(here, 1, Duration::from_secs(3)), watch(there, 0, Duration::from_secs(3)));
+        one.stop_everybody(FabricError::Closed, "HALO-E0301: sizes differ".to_owned());
+        let error = failure(&zero);
+        assert!(
+            matches!(&error, FabricError::StoppedByPeer { peer: 1, reason, .. } if reason.contains("sizes differ"))
+        );
+    }
+
+    #[test]
+    fn a_peer_that_is_heard_over_one_network_is_there_and_one_that_ends_is_lost_over_any() {
+        let ((first, silent), (second, there)) = (pair(), pair());
+        let timeout = Duration::from_millis(200);
+        let zero = watch_all(vec![first, second], 1, timeout, None);
+        let one = watch(there, 0, timeout);
+        let deadline = Instant::now() + 3 * timeout;
+        while Instant::now() < deadline {
+            zero.check().unwrap();
+            std::thread::yield_now();
+        }
+        drop(silent);
+        let error = failure(&zero);
+        assert!(matches!(&error, FabricError::PeerLost { peer: 1, .. }), "{error}");
+        drop(one);
+    }
+
+    #[test]
+    fn what_is_said_of_a_rail_is_heard_over_whichever_network_still_carries() {
+        let ((first, _silent), (second, there)) = (pair(), pair());
+        let (ours, theirs) = (Arc::new(RailTalk::default()), Arc::new(RailTalk::default()));
+        let timeout = Duration::from_secs(3);
+        let zero = watch_all(vec![first, second], 1, timeout, Some(Arc::clone(&ours)));
+        let one = watch_all(vec![there], 0, timeout, Some(Arc::clone(&theirs)));
+        let closed = RailClosed { rail: 1, cause: "a cable".to_owned(), consumed: 7, arrived: vec![9] };
+        ours.say(closed.clone());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !theirs.has_news() {
+            assert!(Instant::now() < deadline, "it was not heard");
+            std::thread::yield_now();
+        }
+        assert_eq!((theirs.hear(), theirs.has_news()), (vec![closed], false));
+        drop(one);
+        while !ours.peer_has_left() {
+            assert!(Instant::now() < deadline, "the good-bye was not heard");
+            std::thread::yield_now();
+        }
+        zero.check().unwrap();
+    }
+}
