@@ -66,6 +66,10 @@ pub enum Peer {
     /// `ib_write_lat` of perftest: the floor over RDMA.
     #[value(name = "ib-write-lat")]
     IbWriteLat,
+    /// Both ranks write to each other at once, with nothing above the verbs.
+    Exchange,
+    /// The same, and the sum of the two by halo's kernel.
+    ExchangeSum,
     /// `ib_write_bw -b` of perftest, per direction.
     #[value(name = "ib-write-bw")]
     IbWriteBw,
@@ -87,6 +91,8 @@ impl Peer {
             Self::Gloo => "Gloo",
             Self::Floor => "floor",
             Self::IbWriteLat => "ib_write_lat",
+            Self::Exchange => "both write",
+            Self::ExchangeSum => "both write, sum",
             Self::IbWriteBw => "ib_write_bw -b",
             Self::IbWriteBwOneWay => "ib_write_bw",
             Self::Iperf3 => "iperf3",
@@ -161,7 +167,13 @@ pub fn processes(peer: Peer, place: Place) -> Result<Vec<Invocation>, Error> {
             };
             vec![rank("0"), rank("1")]
         }
-        Peer::Floor | Peer::IbWriteLat | Peer::IbWriteBw | Peer::IbWriteBwOneWay | Peer::Iperf3 => Vec::new(),
+        Peer::Floor
+        | Peer::IbWriteLat
+        | Peer::Exchange
+        | Peer::ExchangeSum
+        | Peer::IbWriteBw
+        | Peer::IbWriteBwOneWay
+        | Peer::Iperf3 => Vec::new(),
     })
 }
 

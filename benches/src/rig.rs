@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use halo_soft_roce::{Kernel, Outcome, Rig};
 
 use crate::error::Error;
@@ -20,9 +21,12 @@ const ROUND: Duration = Duration::from_secs(240);
 /// Whom a place in the rig knows, in the order of the tables.
 pub fn peers(place: Place) -> &'static [Peer] {
     match place {
-        Place::OneMachine | Place::PluginOneMachine => &[Peer::Halo, Peer::IbWriteLat],
+        Place::OneMachine => &[Peer::Halo, Peer::IbWriteLat, Peer::Exchange, Peer::ExchangeSum],
+        Place::PluginOneMachine => &[Peer::Halo, Peer::IbWriteLat],
         Place::PluginRdma => &[Peer::Halo, Peer::IbWriteLat, Peer::IbWriteBwOneWay],
-        _ => &[Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::IbWriteBw],
+        _ => {
+            &[Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::Exchange, Peer::ExchangeSum, Peer::IbWriteBw]
+        }
     }
 }
 
@@ -44,6 +48,7 @@ pub fn run(place: Place, rounds: usize, without: &[Peer], results: &mut Results)
         .env("HALO_RANK", halo_rank().display().to_string())
         .env("OPENMPI", cache.join("peers/openmpi").display().to_string())
         .env("SSH", ssh.path().display().to_string())
+        .env("RDMA_FLOOR", built("rdma-floor").display().to_string())
         .env("PLUGIN_HOST", built("plugin-host").display().to_string())
         .env("PLUGIN", built("libhalo.so").display().to_string())
         .env("PEERS", names.join(" "))
@@ -93,6 +98,8 @@ fn tag(peer: Peer) -> &'static str {
         Peer::Gloo => "gloo",
         Peer::Floor => "floor",
         Peer::IbWriteLat => "ib_write_lat",
+        Peer::Exchange => "exchange",
+        Peer::ExchangeSum => "exchange_sum",
         Peer::IbWriteBw => "ib_write_bw",
         Peer::IbWriteBwOneWay => "ib_write_bw_one_way",
         Peer::Iperf3 => "iperf3",
@@ -144,8 +151,9 @@ fn take(
 /// `PEER {json}` or `PEER BYTES SAMPLE...`; the plugin's own host calls itself by its name.
 pub(crate) fn measurement(words: &str) -> Option<(Peer, Line)> {
     let (name, rest) = words.split_once(' ')?;
-    let peer = [Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::IbWriteBw, Peer::IbWriteBwOneWay]
-        .into_iter()
+    let peer = Peer::value_variants()
+        .iter()
+        .copied()
         .find(|peer| tag(*peer) == name || name == "plugin" && *peer == Peer::Halo)?;
     if rest.starts_with('{') {
         return Some((peer, serde_json::from_str(rest).ok()?));

@@ -43,7 +43,7 @@ const fn target(
 /// Every target of a two-rank sum, and of the plugin's messages.
 pub const TARGETS: &[Target] = {
     use Bound::{BandwidthAtLeast, TimeAtMost};
-    use Peer::{Floor, Gloo, IbWriteBw, IbWriteBwOneWay, IbWriteLat, Iperf3, OpenMpi};
+    use Peer::{ExchangeSum, Floor, Gloo, IbWriteBw, IbWriteBwOneWay, IbWriteLat, Iperf3, OpenMpi};
     use Place::{OneMachine, PluginOneMachine, PluginRdma, PluginTcp, Shm, Tcp, TwoMachines};
     use Quantile::{P10, P50};
     &[
@@ -59,6 +59,12 @@ pub const TARGETS: &[Target] = {
         target(OneMachine, 16 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
         target(OneMachine, 48 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
         target(TwoMachines, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
+        // What two ranks cannot do without there: both directions at once, and an emulated addition.
+        target(OneMachine, 8, P10, &[ExchangeSum], TimeAtMost(1.3)),
+        target(OneMachine, 8 * KIB, P10, &[ExchangeSum], TimeAtMost(1.3)),
+        target(OneMachine, 16 * KIB, P10, &[ExchangeSum], TimeAtMost(1.3)),
+        target(OneMachine, 48 * KIB, P10, &[ExchangeSum], TimeAtMost(1.3)),
+        target(TwoMachines, 8 * KIB, P10, &[ExchangeSum], TimeAtMost(1.3)),
         // ib_write_bw tells an average, which the median is nearer to.
         target(TwoMachines, 4 * MIB, P50, &[IbWriteBw], BandwidthAtLeast(0.85)),
         target(TwoMachines, 8 * KIB, P10, &[OpenMpi], TimeAtMost(0.6)),

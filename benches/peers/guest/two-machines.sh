@@ -11,6 +11,9 @@ fi
 for round in $(seq "$ROUNDS"); do
   echo "@ round $round"
   if wanted ib_write_lat; then write_lat 8192 "$first"; fi
+  if wanted exchange || wanted exchange_sum; then
+    "$RDMA_FLOOR" --rank "$RANK" --rendezvous "$first:29520" --address "$ADDRESS" 8192:1000 4194304:20 || exit 1
+  fi
   if wanted halo; then
     "$HALO_RANK" --rank "$RANK" --world 2 --rendezvous "$first:29510" --transport rdma 8192:1000 4194304:20 \
       >/run/halo.out || exit 1
