@@ -2,7 +2,7 @@
 //! see nothing but these values, so that the facts of a machine can be recorded and judged again.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -144,6 +144,17 @@ pub struct RdmaDevice {
     pub node_type: Option<String>,
     pub state: Option<String>,
     pub gids: Vec<Gid>,
+}
+
+impl RdmaDevice {
+    /// The entry for RoCE v2 with this address.
+    pub fn roce_v2_gid(&self, address: IpAddr) -> Option<&Gid> {
+        let wanted = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        self.gids.iter().find(|gid| gid.gid.parse::<Ipv6Addr>() == Ok(wanted) && gid.kind == "RoCE v2")
+    }
 }
 
 /// An entry of a GID table that is in use.

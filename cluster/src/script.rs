@@ -33,6 +33,15 @@ pub static AGENT: LazyLock<String> = LazyLock::new(|| {
     together(&modules, include_str!("../agent/agent/agent.py"))
 });
 
+/// One rank of a measurement by halo-perf, and what the network card counted meanwhile.
+pub static MEASURE: LazyLock<String> = LazyLock::new(|| {
+    together(&[module!("measure", "counters")], include_str!("../agent/measure/measure.py"))
+});
+
+/// The same by RCCL, through PyTorch.
+pub static RCCL: LazyLock<String> =
+    LazyLock::new(|| together(&[module!("measure", "counters")], include_str!("../agent/rccl.py")));
+
 /// Makes the modules first, in this order, and runs `main` last.
 fn together(modules: &[(&str, &str)], main: &str) -> String {
     // A list of texts is written alike in JSON and in Python.

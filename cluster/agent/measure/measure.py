@@ -7,7 +7,6 @@
 DEVICE is an RDMA device or `-`. What was counted is the difference of the counters before and after.
 """
 
-import glob
 import json
 import os
 import shutil
@@ -15,6 +14,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+
+import counters
 
 
 def say(**message):
@@ -39,26 +40,11 @@ def ports(address, count):
     say(ports=[probe.getsockname()[1] for probe in probes])
 
 
-def counters(root, interface, device):
-    paths = glob.glob(os.path.join(root, "sys/class/net", interface, "statistics/[rt]x_*"))
-    if device != "-":
-        place = os.path.join(root, "sys/class/infiniband", device, "ports/*")
-        paths += glob.glob(os.path.join(place, "counters/*")) + glob.glob(os.path.join(place, "hw_counters/*"))
-    found = {}
-    for path in paths:
-        try:
-            with open(path) as file:
-                found[os.path.basename(path)] = int(file.read())
-        except (OSError, ValueError):
-            continue
-    return found
-
-
 def run(root, interface, device, *command):
     folder = tempfile.mkdtemp(prefix="halo-verify-")
     try:
         result = os.path.join(folder, "result.json")
-        before = counters(root, interface, device)
+        before = counters.read(root, interface, device)
         done = subprocess.run(
             [*command, "--json", result],
             stdin=subprocess.DEVNULL,
@@ -67,16 +53,15 @@ def run(root, interface, device, *command):
             text=True,
             errors="replace",
         )
-        after = counters(root, interface, device)
+        after = counters.read(root, interface, device)
         measured = None
         if os.path.exists(result):
             with open(result) as file:
                 measured = json.load(file)
         errors = [line.strip() for line in done.stdout.splitlines() if "error[" in line or "caused by" in line]
-        counted = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
         say(
             result=measured,
-            counted=counted,
+            counted=counters.risen(before, after),
             status=done.returncode,
             said="; ".join(errors or done.stdout.split("\n")[-3:]),
         )

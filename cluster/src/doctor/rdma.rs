@@ -1,7 +1,5 @@
 //! RDMA: the mode of the NIC, its GIDs, rdma-core. Only where the configuration says `link = "roce"`.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use super::Subject;
 use super::check::Check;
 use super::finding::Finding;
@@ -62,12 +60,7 @@ fn mode(subject: &Subject<'_>, device: &RdmaDevice) -> Finding {
 }
 
 fn gid(Subject { node, .. }: &Subject<'_>, device: &RdmaDevice) -> Finding {
-    let wanted = match node.address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    let holds = |gid: &&crate::facts::Gid| gid.gid.parse::<Ipv6Addr>() == Ok(wanted) && gid.kind == "RoCE v2";
-    match device.gids.iter().find(holds) {
+    match device.roce_v2_gid(node.address) {
         Some(gid) => Finding::pass(Check::Gid, format!("{} at index {}", node.address, gid.index)),
         None => Finding::fail(
             Check::Gid,
@@ -94,6 +87,8 @@ fn rdma_core(Subject { facts, .. }: &Subject<'_>) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::super::recorded;
+    use std::net::Ipv6Addr;
+
     use super::*;
     use crate::doctor::finding::Verdict;
     use crate::facts::Facts;

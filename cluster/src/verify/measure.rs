@@ -15,9 +15,9 @@ use super::result::{Row, What};
 use crate::cluster::Cluster;
 use crate::error::ClusterError;
 use crate::plan::Job;
+use crate::script::MEASURE;
 use crate::state::random_hex;
 
-const MEASURE: &str = include_str!("../../agent/measure.py");
 /// halo-perf bounds its own waits; this is for a machine that stands still.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 /// Seconds of every wait of halo-perf, a large all-reduce among them.
@@ -63,7 +63,7 @@ impl Bench {
     pub fn prepare(cluster: &mut Cluster, own: Option<&File>) -> Result<Self, ClusterError> {
         let version = env!("CARGO_PKG_VERSION");
         let count = cluster.config.nodes.len();
-        let job = |node| Job::python(node, "find", MEASURE, &["find", version]);
+        let job = |node| Job::python(node, "find", &MEASURE, &["find", version]);
         let found = cluster.run_each((0..count).map(job).collect(), PATIENCE, |_, _| {})?;
         let mut perf = Vec::new();
         for (index, answer) in found.iter().enumerate() {
@@ -147,7 +147,7 @@ fn send(cluster: &mut Cluster, index: usize, own: Option<&File>) -> Result<Strin
 
 pub fn free_port(cluster: &mut Cluster, node: usize, path: &Path) -> Result<String, ClusterError> {
     let end = path.ends.iter().find(|end| end.node == cluster.name(node)).unwrap_or(&path.ends[0]);
-    let job = Job::python(node, "ports", MEASURE, &["ports", &end.address.to_string(), "1"]);
+    let job = Job::python(node, "ports", &MEASURE, &["ports", &end.address.to_string(), "1"]);
     let answer = cluster.run_each(vec![job], PATIENCE, |_, _| {})?;
     let answer: serde_json::Value = answer[0].answer().unwrap_or_default();
     Ok(answer["ports"][0].as_u64().unwrap_or_default().to_string())
@@ -262,7 +262,7 @@ impl Run<'_> {
                 "--warmup",
                 if sizes.0 > 1 << 20 { "1" } else { "20" },
             ];
-            let mut job = Job::python(self.between[rank], "measure", MEASURE, &words);
+            let mut job = Job::python(self.between[rank], "measure", &MEASURE, &words);
             job.env = self.cluster.config.env.clone();
             job.env.insert(halo_env::HALO_TIMEOUT.name.to_owned(), CONNECT.to_owned());
             job.env.insert(halo_env::HALO_KEY.name.to_owned(), key.clone());

@@ -20,8 +20,8 @@ pub use result::floor;
 
 use self::expected::Verdict;
 use self::measure::Bench;
-use self::paths::{Carrier, Path};
-use self::result::Verified;
+use self::paths::Path;
+use self::result::{Row, Verified};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::error::ClusterError;
@@ -81,8 +81,7 @@ pub fn run(verify: &Verify) -> Result<(), ClusterError> {
     if verified.is_good() {
         return Ok(());
     }
-    let failed = verified.rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail(_))).count();
-    Err(VerifyError::Failed { failed, rows: verified.rows.len() }.into())
+    Err(VerifyError::Failed { failed: failed(&verified.rows), rows: verified.rows.len() }.into())
 }
 
 fn earlier(folder: &Folder, file: Option<&PathBuf>) -> Result<Verified, VerifyError> {
@@ -103,28 +102,21 @@ fn measure(config: &Config, folder: &Folder, verify: &Verify) -> Result<Verified
     let mut rows = Vec::new();
     Cluster::visit(config, folder, |cluster| {
         let bench = Bench::prepare(cluster, verify.halo_perf.as_deref())?;
+        let phase = Phase::start("look for RCCL");
+        let rccl = rccl::find(cluster)?;
+        phase.done(rccl.as_ref().unwrap_or_else(|missing| missing));
         for (between, path) in &paths {
-            let phase = Phase::start(format!(
-                "measure {} to {}, {}",
-                path.ends[0].node,
-                path.ends[1].node,
-                path.name()
-            ));
-            let measured = bench.measure(cluster, path, *between)?;
-            let failed = measured.iter().filter(|row| matches!(row.verdict, Verdict::Fail(_))).count();
-            rows.extend(measured);
-            phase.done(&if failed == 0 { String::new() } else { format!("{failed} row(s) failed") });
-        }
-        // RCCL chooses its way itself; it is asked once per pair, on the network of the data addresses.
-        for (between, path) in paths.iter().filter(|(between, path)| is_data_path(config, *between, path)) {
-            let phase = Phase::start(format!("RCCL from {} to {}", path.ends[0].node, path.ends[1].node));
-            match rccl::measure(cluster, path, *between)? {
-                Ok(measured) => {
-                    rows.extend(measured);
-                    phase.done("");
-                }
-                Err(missing) => phase.done(&format!("none: {missing}")),
+            let [a, b] = &path.ends;
+            let phase = Phase::start(format!("measure {} to {}, {}", a.node, b.node, path.name()));
+            let mut measured = bench.measure(cluster, path, *between)?;
+            if rccl.is_ok() && failed(&measured) == 0 {
+                measured.extend(rccl::measure(cluster, path, *between, &facts, &measured)?);
             }
+            phase.done(&match failed(&measured) {
+                0 => String::new(),
+                failed => format!("{failed} row(s) failed"),
+            });
+            rows.extend(measured);
         }
         Ok(())
     })?;
@@ -132,10 +124,8 @@ fn measure(config: &Config, folder: &Folder, verify: &Verify) -> Result<Verified
     Ok(Verified { at, halo: env!("CARGO_PKG_VERSION").to_owned(), rows })
 }
 
-/// The TCP path between the data addresses.
-fn is_data_path(config: &Config, between: [usize; 2], path: &Path) -> bool {
-    let address = |index: usize| config.nodes[between[index]].get_ref().address;
-    path.carrier == Carrier::Tcp && path.ends[0].address == address(0) && path.ends[1].address == address(1)
+fn failed(rows: &[Row]) -> usize {
+    rows.iter().filter(|row| matches!(row.verdict, Verdict::Fail(_))).count()
 }
 
 /// The paths of every pair of nodes.

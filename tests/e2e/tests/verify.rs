@@ -1,13 +1,22 @@
 //! `verify` between real hosts: both networks, both directions, what the cards counted, and what a cut cable makes of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use halo_e2e::{Rig, alone, perf};
 use halo_hosts::Hosts;
 use serde_json::Value;
 
-fn verify(rig: &Rig, hosts: &Hosts, more: &[&str]) -> (i32, String, String) {
-    let config = rig.config(hosts, 2);
+/// Two nodes whose torch sees a GPU and RCCL (see stand_ins/gpu), but on the hosts `without`.
+fn config(rig: &Rig, hosts: &Hosts, without: &str) -> PathBuf {
+    let path = rig.config(hosts, 2);
+    let gpu = Path::new(env!("CARGO_MANIFEST_DIR")).join("stand_ins/gpu");
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    text += &format!("PYTHONPATH = \"{}\"\nNO_GPU_ON = \"{without}\"\n", gpu.display());
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn verify(rig: &Rig, config: &Path, more: &[&str]) -> (i32, String, String) {
     let mut command =
         rig.command(["verify", config.to_str().unwrap(), "--halo-perf", perf().to_str().unwrap()]);
     let output = command.args(more).output().unwrap();
@@ -17,7 +26,7 @@ fn verify(rig: &Rig, hosts: &Hosts, more: &[&str]) -> (i32, String, String) {
 
 /// The examples of `verify --help`, run as they stand there, where cluster.toml and halo-perf lie.
 fn examples(rig: &Rig, hosts: &Hosts) -> Vec<(String, String)> {
-    std::fs::copy(rig.config(hosts, 2), rig.folder().join("cluster.toml")).unwrap();
+    std::fs::copy(config(rig, hosts, ""), rig.folder().join("cluster.toml")).unwrap();
     std::fs::copy(perf(), rig.folder().join("halo-perf")).unwrap();
     // halo-cluster with the same halo-perf beside it, which is sent to nodes that have none.
     let programs = rig.folder().join("programs");
@@ -46,7 +55,7 @@ fn examples(rig: &Rig, hosts: &Hosts) -> Vec<(String, String)> {
 fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
     let _alone = alone();
     let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
-    let (status, _, errors) = verify(&rig, &hosts, &["--compare"]);
+    let (status, _, errors) = verify(&rig, &rig.config(&hosts, 2), &["--compare"]);
     assert_eq!(status, 1);
     assert!(errors.contains("error[HALO-E0765]"), "{errors}");
 
@@ -56,15 +65,21 @@ fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
     };
     let verified: Value = serde_json::from_str(output("--json")).unwrap();
     let rows = verified["rows"].as_array().unwrap();
-    // Two networks (management and data), each: latency, bandwidth both ways, three sizes of all-reduce.
-    assert_eq!(rows.len(), 12, "{verified}");
+    // Two networks (management and data), each: latency, bandwidth both ways, three sizes of all-reduce by halo and RCCL.
+    assert_eq!(rows.len(), 18, "{verified}");
     for row in rows {
         assert!(row["value"].as_f64().unwrap() > 0.0, "{row}");
         let interface = row["path"]["ends"][0]["interface"].as_str().unwrap();
         assert!(row["proof"].as_str().unwrap().ends_with(&format!(" over {interface}")), "{row}");
     }
     let data = rows.iter().filter(|row| row["path"]["ends"][0]["interface"] == "rdma0").count();
-    assert_eq!(data, 6);
+    assert_eq!(data, 9);
+    for (interface, bytes) in [("eth0", 8 << 10), ("eth0", 48 << 10), ("rdma0", 8 << 10), ("rdma0", 64 << 20)] {
+        let rccl = rows.iter().filter(|row| row["what"]["rccl"]["bytes"] == bytes);
+        let rccl = rccl.filter(|row| row["path"]["ends"][1]["interface"] == interface).collect::<Vec<_>>();
+        assert_eq!(rccl.len(), 1, "{verified}");
+        assert!(rccl[0]["verdict"] == "measured" && rccl[0]["expected"].as_f64().unwrap() > 0.0, "{verified}");
+    }
     for number in [1, 2] {
         let from = &hosts.host(number).name;
         let both = rows.iter().filter(|row| row["what"]["bandwidth"]["from"] == **from).count();
@@ -78,6 +93,7 @@ fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
     let plot = compared.lines().find_map(|line| line.strip_prefix("plot: ")).unwrap();
     let plot = std::fs::read_to_string(Path::new(plot)).unwrap();
     assert!(plot.starts_with("<svg") && plot.contains("halo, virtual (rdma0)"), "{plot}");
+    assert!(plot.contains("RCCL, virtual (rdma0)") && compared.contains("RCCL all-reduce 48 KiB"), "{plot}");
     // The dashboard knows the floor from now on.
     let config = rig.config(&hosts, 2);
     let seen: Value =
@@ -88,14 +104,17 @@ fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
 
 #[test]
 #[ignore = "needs root: measures between two namespace hosts"]
-fn a_closed_data_network_fails_its_rows_and_not_the_others() {
+fn a_closed_data_network_fails_its_rows_and_not_the_others_and_rccl_on_one_node_alone_is_none() {
     let _alone = alone();
     let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
     // The link is up and nothing passes: a firewall, to those who measure.
     let closed = ["ip", "route", "add", "blackhole", "192.168.100.1/32"];
     assert!(hosts.exec(2, closed).unwrap().status.success());
-    let (status, output, errors) = verify(&rig, &hosts, &[]);
+    let without = &hosts.host(2).name;
+    let (status, output, errors) = verify(&rig, &config(&rig, &hosts, without), &[]);
     assert_eq!(status, 1, "{output}");
+    let missing = format!("look for RCCL: none on {without}: torch sees no GPU");
+    assert!(errors.contains(&missing) && !output.contains("RCCL"), "{output}{errors}");
     println!("{output}{errors}");
     let rows = |network: &str| output.lines().filter(|line| line.contains(network)).collect::<Vec<_>>();
     assert!(rows("(rdma0)").iter().all(|line| line.contains("FAIL: on ")), "{output}");
