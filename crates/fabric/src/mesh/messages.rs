@@ -139,6 +139,7 @@ impl Fabric for Mesh {
         if payload.len() < REFERRED_BYTES || self.shared.is_empty() {
             return self.pass(peer, tag, payload, place);
         }
+        assert!(payload.len() <= self.layout.slot_bytes, "a message is at most one slot");
         let found = self.shared.find(payload.as_ptr() as usize, payload.len());
         let to = self.peers[peer].as_mut().expect("a rank has no link to itself");
         let (AnyLink::Shm(link), Some((number_of_buffer, offset))) = (&mut to.link, found) else {
