@@ -38,12 +38,17 @@ fn two_rails_share_the_bytes_and_either_may_be_lost() {
         format!("echo '== {name}'; {counters}; {variables} {CHECK} {arguments}; {counters}")
     };
     let slow = "tc qdisc add dev eth1 root netem rate 12mbit limit 100000";
+    let silence = "if [ $RANK = 1 ]; then tc qdisc add dev eth1 root netem loss 100%; fi";
     let command = [
         "set -e".to_owned(),
         step("both", "", "share"),
         slow.to_owned(),
-        step("slow", "", "share"),
+        step("slow", "HALO_RDMA_DEVICE=rxe1,rxe0", "share"),
         "tc qdisc del dev eth1 root".to_owned(),
+        silence.to_owned(),
+        step("unreached", "", "share"),
+        step("unreached and strict", "HALO_LOST_RAIL=error", "share"),
+        "if [ $RANK = 1 ]; then tc qdisc del dev eth1 root; fi".to_owned(),
         step("one", "HALO_RDMA_DEVICE=rxe0", "share"),
         step("down", "", "lose ip link set eth1 down"),
         "if [ $RANK = 1 ]; then ip link set eth1 up; fi".to_owned(),
@@ -70,6 +75,21 @@ fn two_rails_share_the_bytes_and_either_may_be_lost() {
         let slow = step("slow");
         let (first, second) = (rail(&slow, "rxe0"), rail(&slow, "rxe1"));
         assert!(right(&slow) && second.0 > 0 && first.0 > 2 * second.0, "{first:?} {second:?}");
+
+        let unreached = step("unreached\n");
+        assert!(
+            right(&unreached) && !unreached.iter().any(|line| line.contains(" bytes: ")),
+            "{unreached:#?}"
+        );
+        assert!(unreached.iter().any(|line| line.contains("'s rxe1:1 left out")), "{unreached:#?}");
+        let told = "a rail cannot be reached and is left out";
+        assert!(unreached.iter().any(|line| line.contains(told)), "{unreached:#?}");
+        let refused = step("unreached and strict");
+        let cause = "its rail over rxe1 port 1";
+        assert!(
+            refused.iter().any(|line| line.contains("HALO-E0217") && line.contains(cause)),
+            "{refused:#?}"
+        );
 
         let one = step("one");
         assert!(right(&one) && !one.iter().any(|line| line.contains("rxe1:1")), "{one:#?}");

@@ -106,6 +106,11 @@ pub(super) fn connect(
         let (theirs, further) = (&hellos[info.peer], &mut receptions.further);
         *lines = rails::open_lines(config, theirs, rails, control, further, key, deadline)?;
         *talk = (rails.len() > 1).then(Arc::default);
+        let more = rails::describe(&hellos[config.rank], theirs, rails);
+        if !more.is_empty() {
+            tracing::info!(rank = config.rank, peer = info.peer, host = info.host, more, "rails");
+            info.reason += &more;
+        }
     }
     let offers =
         exchange_offers(config, &mut joining, exchange.as_ref(), endpoint.as_ref(), layout, deadline)?;
@@ -156,12 +161,9 @@ fn choose_all(rank: usize, hellos: &[Hello]) -> Result<Vec<Option<Chosen>>, Fabr
         if peer == rank {
             return Ok(None);
         }
-        let (transport, mut reason) = choose(&hellos[rank], theirs)?;
-        let mut rails = Vec::new();
-        if transport == Transport::Rdma {
-            rails = rails::agree(&hellos[rank], theirs);
-            reason += &rails::describe(&hellos[rank], theirs, &rails);
-        }
+        let (transport, reason) = choose(&hellos[rank], theirs)?;
+        let uses_rails = transport == Transport::Rdma;
+        let rails = if uses_rails { rails::agree(&hellos[rank], theirs) } else { Vec::new() };
         tracing::info!(rank, peer, host = theirs.host, %transport, reason, "transport chosen");
         Ok(Some(Chosen { info: LinkInfo { peer, host: theirs.host.clone(), transport, reason }, rails }))
     };

@@ -124,7 +124,7 @@ fn matching(lower: &[Offered], higher: &[Offered], listed: bool) -> Vec<(usize, 
     rails
 }
 
-/// The rails in words, for messages: empty where there is one and nothing was left out that the user has listed.
+/// The further rails in words, for messages, and the ports that are left out; empty where there is nothing to say.
 pub(super) fn describe(ours: &Hello, theirs: &Hello, rails: &[RailEnds]) -> String {
     let (Ok(here), Ok(there)) = (&ours.rdma, &theirs.rdma) else { return String::new() };
     let mut text = String::new();
@@ -132,14 +132,16 @@ pub(super) fn describe(ours: &Hello, theirs: &Hello, rails: &[RailEnds]) -> Stri
         text += &format!("; also {} to {}", here[rail.ours].name, there[rail.theirs].name);
     }
     let sides = [(ours, here, true), (theirs, there, false)];
-    for (hello, offered, is_ours) in sides.into_iter().filter(|(hello, ..)| hello.rdma_listed) {
+    for (hello, offered, is_ours) in sides.into_iter().filter(|_| !rails.is_empty()) {
         let place = |rail: &RailEnds| if is_ours { rail.ours } else { rail.theirs };
         let mut ports: Vec<&str> = offered.iter().map(|offered| offered.port.as_str()).collect();
         ports.dedup();
         ports.retain(|port| rails.iter().all(|rail| offered[place(rail)].port != **port));
         if !ports.is_empty() {
             let (rank, ports) = (hello.rank, ports.join(", "));
-            text += &format!("; rank {rank}'s {ports} left out: the other has no port left in its network");
+            text += &format!(
+                "; rank {rank}'s {ports} left out: no port of the other is left for it in its network"
+            );
         }
     }
     text
@@ -150,7 +152,6 @@ type Reached = Vec<Option<String>>;
 
 /// Tries every further rail of a link: a control connection over its network. Those that cannot be reached are left out
 /// on both sides, which is said.
-#[allow(clippy::too_many_arguments, reason = "one step of bootstrap")]
 pub(super) fn open_lines(
     config: &Config,
     theirs: &Hello,
@@ -183,6 +184,18 @@ pub(super) fn open_lines(
         }
         reached
     };
+    leave_out(config, theirs, rails, reached)?;
+    Ok(streams)
+}
+
+/// Leaves out the rails that cannot be reached, or fails, as the configuration wants it.
+fn leave_out(
+    config: &Config,
+    theirs: &Hello,
+    rails: &mut Vec<RailEnds>,
+    reached: Reached,
+) -> Result<(), FabricError> {
+    let Ok(there) = &theirs.rdma else { return Ok(()) };
     let mut reached = reached.into_iter();
     let mut kept = vec![rails[0]];
     for rail in &rails[1..] {
@@ -207,7 +220,7 @@ pub(super) fn open_lines(
         );
     }
     *rails = kept;
-    Ok(streams)
+    Ok(())
 }
 
 fn call(port: &Offered, deadline: Instant) -> Result<TcpStream, String> {
