@@ -61,7 +61,7 @@ pub struct RankState {
     pub group: String,
     pub rank: u64,
     pub world: u64,
-    /// The transports of its links, each once.
+    /// The transports of its links, each once, with the rails that were lost.
     pub transports: Vec<String>,
     /// Collectives so far.
     pub operations: u64,
@@ -74,8 +74,7 @@ pub struct RankState {
 impl RankState {
     pub fn new(node: String, file: String, pid: u64, statistics: &Value) -> Self {
         let list = |key: &str| statistics[key].as_array().cloned().unwrap_or_default();
-        let mut transports: Vec<_> =
-            list("links").iter().filter_map(|link| link["transport"].as_str().map(str::to_owned)).collect();
+        let mut transports: Vec<_> = list("links").iter().filter_map(transport).collect();
         transports.sort();
         transports.dedup();
         let sum = |key: &str| list("operations").iter().filter_map(|operation| operation[key].as_u64()).sum();
@@ -98,6 +97,15 @@ impl RankState {
     pub fn failure(&self) -> Option<&str> {
         self.statistics["failure"].as_str()
     }
+}
+
+/// What carries a link, and the rails that it has lost.
+fn transport(link: &Value) -> Option<String> {
+    let mut text = link["transport"].as_str()?.to_owned();
+    for rail in link["rails"].as_array().into_iter().flatten().filter(|rail| !rail["lost"].is_null()) {
+        text += &format!(" without {}", rail["name"].as_str().unwrap_or_default());
+    }
+    Some(text)
 }
 
 impl State {
@@ -263,4 +271,19 @@ pub fn random_hex(bytes: usize) -> Result<String, ClusterError> {
         source: io::Error::other(error),
     })?;
     Ok(random.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rank_that_has_lost_a_rail_says_so_beside_its_transport() {
+        let rail = |name: &str, lost: Value| serde_json::json!({"name": name, "bytes_sent": 1, "lost": lost});
+        let rails = [rail("irdma0:1", Value::Null), rail("irdma1:1", "its port is down".into())];
+        let links =
+            serde_json::json!({"links": [{"transport": "rdma", "rails": rails}, {"transport": "rdma"}]});
+        let rank = RankState::new("a".to_owned(), "f".to_owned(), 1, &links);
+        assert_eq!(rank.transports, ["rdma", "rdma without irdma1:1"]);
+    }
 }
