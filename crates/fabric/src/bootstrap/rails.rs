@@ -140,7 +140,7 @@ pub(super) fn describe(ours: &Hello, theirs: &Hello, rails: &[RailEnds]) -> Stri
         if !ports.is_empty() {
             let (rank, ports) = (hello.rank, ports.join(", "));
             text += &format!(
-                "; rank {rank}'s {ports} left out: no port of the other is left for it in its network"
+                "; rank {rank}'s {ports} left out: no port of the other in its network, or it cannot be reached"
             );
         }
     }
