@@ -26,7 +26,8 @@ pub fn judge(subject: &Subject<'_>) -> Vec<Finding> {
 /// The device named in the configuration, else the one on the data interface.
 fn device<'a>(Subject { facts, node, .. }: &Subject<'a>) -> Option<&'a RdmaDevice> {
     if let Some(named) = &node.rdma_device {
-        let name = named.split(':').next().unwrap_or_default();
+        // Of several, the first is looked at.
+        let name = named.split([',', ':']).next().unwrap_or_default();
         return facts.rdma.iter().find(|device| device.name == name);
     }
     let interface = facts.data_interface(node)?;
