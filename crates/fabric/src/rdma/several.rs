@@ -92,7 +92,7 @@ impl Several {
 
     /// The rail's completions up to this number have been seen.
     pub(super) fn completed(&mut self, rail: usize, id: u64) {
-        if self.stripes.awaits(rail) {
+        if self.stripes.awaits(rail, id) {
             self.stripes.completed(rail, id, self.clock.elapsed().as_nanos() as u64);
         }
     }

@@ -105,9 +105,9 @@ impl Stripes {
         lane.backlog += bytes as u64;
     }
 
-    /// Whether a rail has anything that is not known to be complete.
-    pub(super) fn awaits(&self, rail: usize) -> bool {
-        !self.lanes[rail].waiting.is_empty()
+    /// Whether it is news of a rail that everything up to this number is complete.
+    pub(super) fn awaits(&self, rail: usize, id: u64) -> bool {
+        self.lanes[rail].waiting.front().is_some_and(|oldest| oldest.id <= id)
     }
 
     /// At `now` everything up to this number was seen to be complete.
@@ -280,7 +280,7 @@ mod tests {
                 prop_assert_ne!(link.send(STRIPED_BYTES), out);
             }
             prop_assert_eq!(link.stripes.first(), usize::from(out == 0));
-            prop_assert!(!link.stripes.awaits(out));
+            prop_assert!(!link.stripes.awaits(out, u64::MAX));
         }
     }
 }
