@@ -14,7 +14,7 @@ export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
 .PHONY: help demo test test-rust test-aarch64 test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
-        bench-peers bench-plugin fuzz build packages python setup setup-test header bindings clean
+        bench-peers bench-plugin fit fuzz build packages python setup setup-test header bindings clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -84,6 +84,11 @@ bench-peers: setup-test ## halo beside OpenMPI, MPICH, Gloo and perftest, with e
 	@PYTHON=$(PYTHON) benches/peers/install
 	$(CARGO) build --release -p halo-benches -p halo-plugin-host -p halo-ffi
 	target/release/bench-peers $(ARGS)
+
+fit: setup-test ## the model of docs/scaling.md fitted to times over shm, tcp and Soft-RoCE (ARGS: as bench-peers)
+	$(CARGO) build --release -p halo-benches -p halo-plugin-host -p halo-ffi
+	target/release/bench-peers $(or $(ARGS),shm tcp one-machine two-machines) --fit \
+	  --without openmpi --without mpich --without gloo --without floor --without ib-write-lat --without ib-write-bw
 
 bench-plugin: setup-test ## the net plugin beside iperf3 and perftest, with its targets (ARGS: --rounds N)
 	$(CARGO) build --release -p halo-benches -p halo-plugin-host -p halo-ffi

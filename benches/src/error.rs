@@ -90,6 +90,32 @@ pub enum Error {
         cause: String,
     },
 
+    /// Not enough to fit the model to.
+    #[error("halo was measured at {given} sizes over {place}: the model cannot be fitted to so few")]
+    #[diagnostic(
+        code("HALO-E0536"),
+        help("three sizes are the least: measure this place in the same run, without a small --max")
+    )]
+    TooFewSizes {
+        /// Where.
+        place: String,
+        /// How many sizes.
+        given: usize,
+    },
+
+    /// Earlier results that cannot be used.
+    #[error("{path} holds no results of bench-peers: {cause}")]
+    #[diagnostic(
+        code("HALO-E0537"),
+        help("--from names a peers.json that this release of bench-peers has written")
+    )]
+    Unreadable {
+        /// Which file.
+        path: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+
     /// The rig of virtual machines.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -6,6 +6,7 @@
 
 pub mod driver;
 pub mod error;
+pub mod fit;
 pub mod floor;
 pub mod kernel;
 pub mod line;

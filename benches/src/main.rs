@@ -11,7 +11,7 @@ use halo_benches::peers::{Peer, Place, local, root};
 use halo_benches::results::{Quantile, Results};
 use halo_benches::setup::{self, Setup};
 use halo_benches::targets::Verdict;
-use halo_benches::{plot, plugin, rig, rounds, table};
+use halo_benches::{fit, plot, plugin, rig, rounds, table};
 use miette::Diagnostic;
 
 /// Measures halo beside its peers, in rounds, and prints every ratio beside its target. It asserts nothing.
@@ -30,6 +30,12 @@ struct Arguments {
     /// Largest size on this machine, in bytes
     #[arg(long, default_value_t = 64 << 20)]
     max: usize,
+    /// Fit the model of docs/scaling.md to halo's times, and write it there
+    #[arg(long)]
+    fit: bool,
+    /// Measure nothing: take the results that an earlier run has kept
+    #[arg(long, value_name = "FILE", requires = "fit")]
+    from: Option<PathBuf>,
     /// Where the JSON and the pictures go [default: .cache/bench]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -62,6 +68,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Error> {
+    if let Some(path) = &arguments.from {
+        return fit(arguments, &earlier(path)?, 0);
+    }
     let out = arguments.out.clone().unwrap_or_else(|| root().join(".cache/bench"));
     let unwritable = |error: std::io::Error| Error::Unwritable {
         path: out.display().to_string(),
@@ -110,7 +119,41 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
     };
     verdicts.extend(table::hot_path_verdict(&results));
     println!("{}", table::targets(&verdicts));
+    if arguments.fit {
+        fit(arguments, &results, rounds)?;
+    }
     keep(&out.join("peers.json"), &results, &verdicts, machine.as_ref())
+}
+
+/// Fits the model to halo's times at the places asked for, or at all that were measured, and keeps it in its page.
+fn fit(arguments: &Arguments, results: &Results, rounds: usize) -> Result<(), Error> {
+    let modelled = [
+        (Part::Shm, Place::Shm),
+        (Part::Tcp, Place::Tcp),
+        (Part::OneMachine, Place::OneMachine),
+        (Part::TwoMachines, Place::TwoMachines),
+    ];
+    let wanted = |part: Part, place: Place| {
+        if arguments.parts.is_empty() {
+            !results.sizes(place).is_empty()
+        } else {
+            arguments.parts.contains(&part)
+        }
+    };
+    let places: Vec<Place> =
+        modelled.into_iter().filter(|(part, place)| wanted(*part, *place)).map(|(_, place)| place).collect();
+    let section = fit::section(&fit::fits(results, &places, rounds)?);
+    println!("{section}");
+    let page = root().join("docs/scaling.md");
+    fit::write(&page, &section)?;
+    println!("written to {}", page.display());
+    Ok(())
+}
+
+fn earlier(path: &Path) -> Result<Results, Error> {
+    let unreadable = |cause: String| Error::Unreadable { path: path.display().to_string(), cause };
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))
 }
 
 /// Prints a place's table and draws its picture.

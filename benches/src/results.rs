@@ -1,6 +1,6 @@
 //! What was measured, and figures over the rounds.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::line::Line;
 use crate::peers::{Peer, Place};
@@ -16,7 +16,7 @@ pub enum Quantile {
 }
 
 /// One size in one run of one peer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
     /// Where.
     pub place: Place,
@@ -30,7 +30,7 @@ pub struct Sample {
 }
 
 /// Everything measured so far.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     /// Every run.
     pub samples: Vec<Sample>,

@@ -15,7 +15,7 @@ for round in $(seq "$ROUNDS"); do
     "$RDMA_FLOOR" --rank "$RANK" --rendezvous "$first:29520" --address "$ADDRESS" 8192:1000 4194304:20 || exit 1
   fi
   if wanted halo; then
-    "$HALO_RANK" --rank "$RANK" --world 2 --rendezvous "$first:29510" --transport rdma 8192:1000 4194304:20 \
+    "$HALO_RANK" --rank "$RANK" --world 2 --rendezvous "$first:29510" --transport rdma 8:500 8192:1000 65536:100 524288:40 4194304:20 \
       >/run/halo.out || exit 1
     tagged halo </run/halo.out
   fi

@@ -31,7 +31,7 @@ fn network(name: &'static str, latency: f64, bandwidth: f64, post: f64) -> Netwo
         latency: picoseconds(latency),
         per_byte: (8000.0 / bandwidth) as u64,
         post: picoseconds(post),
-        per_byte_reduced: 83,
+        per_byte_reduced: picoseconds(Costs::PER_BYTE_REDUCED),
     };
     Network { name, timing }
 }

@@ -130,6 +130,11 @@ impl PlanTable {
         Ok(table)
     }
 
+    /// What an all-reduce uses by this table, or by the built-in one where it has no rule.
+    pub fn algorithm(&self, ranks: usize, transport: &str, bytes: usize) -> Algorithm {
+        self.choices(ranks, transport, usize::MAX).of(bytes).algorithm
+    }
+
     /// The table as its file has it.
     pub fn to_text(&self) -> String {
         let text = toml::to_string(self).expect("a table is plain data");
