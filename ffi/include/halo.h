@@ -250,6 +250,11 @@ typedef struct {
 #define HALO_ERROR_UNKNOWN_REGISTRATION 519
 
 /**
+ * Memory that this communicator has not allocated, or that was given back.
+ */
+#define HALO_ERROR_UNKNOWN_ALLOCATION 520
+
+/**
  * IEEE 754 binary64.
  */
 #define HALO_DTYPE_F64 1
@@ -552,7 +557,8 @@ halo_status halo_config_set_address(halo_config *config, const char *value);
  * The call relies on:
  * As `halo_config_set_name`.
  */
-halo_status halo_config_set_rdma_device(halo_config *config, const char *value);
+halo_status halo_config_set_rdma_device(halo_config *config,
+                                        const char *value);
 
 /**
  * The memory a rank keeps for each peer: `slots` (2 to 4096) of `slot_bytes` (a multiple of 64) each. Must be the
@@ -564,6 +570,16 @@ halo_status halo_config_set_rdma_device(halo_config *config, const char *value);
 halo_status halo_config_set_slots(halo_config *config,
                                   size_t slots,
                                   size_t slot_bytes);
+
+/**
+ * How reductions of 16-bit and 8-bit floats are rounded: `once`, at the end, or after `each` step. Must be the same on
+ * every rank. Default `once`.
+ *
+ * The call relies on:
+ * As `halo_config_set_name`.
+ */
+halo_status halo_config_set_rounding(halo_config *config,
+                                     const char *value);
 
 /**
  * A file with a plan table that `halo-perf tune` has written; the same on every rank. Default: a built-in table.
@@ -715,6 +731,30 @@ halo_status halo_communicator_register(halo_communicator *communicator,
  */
 halo_status halo_communicator_deregister(halo_communicator *communicator,
                                          uint64_t registration);
+
+/**
+ * Allocates `bytes` zeroed bytes on every rank, for inputs and outputs: ranks of one host read an input there where it
+ * lies, and over rdma it is registered. Every rank calls it, with the same size, as it calls an operation.
+ *
+ * `*memory` is set on success only. It is given back by `halo_communicator_deallocate`, or with the communicator by
+ * `halo_communicator_free`; each rank gives its own back when it likes.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed; `memory` is NULL or points to memory for a pointer.
+ */
+halo_status halo_communicator_allocate(halo_communicator *communicator,
+                                       size_t bytes,
+                                       void **memory);
+
+/**
+ * Gives back what `halo_communicator_allocate` has allocated. NULL is allowed and does nothing.
+ *
+ * The call relies on:
+ * `communicator` is NULL or a communicator that was not freed. No operation uses the memory any more, not even one of a
+ * queue, and it is not used again.
+ */
+halo_status halo_communicator_deallocate(halo_communicator *communicator,
+                                         void *memory);
 
 /**
  * Every rank's `output` becomes the reduction of all ranks' inputs: `count` elements each. In place when `input` and

@@ -109,6 +109,11 @@ fn registered_memory_changes_no_result_and_is_given_back_once() {
 }
 
 #[test]
+fn memory_of_all_ranks_changes_no_result_and_is_given_back_once() {
+    Program::compile("tests/client/allocation.c").run(2);
+}
+
+#[test]
 fn ranks_meet_through_a_store_of_the_program() {
     Program::compile("tests/client/store.c").run(1);
 }

@@ -17,6 +17,7 @@ fn the_header_is_written_from_the_sources() {
         "store",
         "communicator",
         "registration",
+        "allocation",
         "collectives",
         "queue",
     ] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use halo_ccl::{Communicator, Config, DType, Error, FabricError, Input, Key, ReduceOp};
 use pyo3::prelude::*;
 
+use crate::allocation::NativeAllocation;
 use crate::blocks;
 use crate::error::{detached, exception, raise};
 use crate::registration::NativeRegistration;
@@ -211,6 +212,11 @@ impl NativeCommunicator {
         // the registration is given back.
         let held = self.run(py, |communicator| unsafe { communicator.register(start as *mut u8, length) })?;
         Ok(NativeRegistration::new(held, owner))
+    }
+
+    /// Zeroed memory of so many bytes, on every rank.
+    fn allocate(&self, py: Python<'_>, bytes: usize) -> PyResult<NativeAllocation> {
+        self.run(py, |communicator| communicator.allocate(bytes)).map(NativeAllocation::new)
     }
 
     /// The communicator of the ranks that give the same color, and this rank's place and number in it.

@@ -1,5 +1,6 @@
 //! The native half of the Python package `halo`: a communicator over addresses that `halo/_views.py` has checked.
 
+mod allocation;
 mod blocks;
 mod communicator;
 mod error;
@@ -16,6 +17,9 @@ mod _halo {
 
     #[pymodule_export]
     use super::communicator::NativeCommunicator;
+
+    #[pymodule_export]
+    use super::allocation::NativeAllocation;
 
     #[pymodule_export]
     use super::registration::NativeRegistration;

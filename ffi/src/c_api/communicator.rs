@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use halo_ccl::Communicator as Open;
 
+use crate::c_api::allocation::Allocations;
 use crate::c_api::buffer::result;
 use crate::c_api::config::Config;
 use crate::c_api::error::Error;
@@ -20,6 +21,7 @@ pub struct Communicator {
     links: Vec<(usize, [CString; 3])>,
     shared: Arc<Shared>,
     registrations: Registrations,
+    allocations: Allocations,
 }
 
 /// A rank among how many: what a request's counts depend on.
@@ -258,8 +260,9 @@ impl Communicator {
         });
         let place = Place { rank: open.rank(), world: open.world() };
         let links = links.collect();
-        let (shared, registrations) = (Arc::new(Shared::new(open)), Registrations::default());
-        Box::into_raw(Box::new(Self { place, links, shared, registrations }))
+        let shared = Arc::new(Shared::new(open));
+        let (registrations, allocations) = (Registrations::default(), Allocations::default());
+        Box::into_raw(Box::new(Self { place, links, shared, registrations, allocations }))
     }
 
     /// The communicator behind a pointer from C.
@@ -277,6 +280,10 @@ impl Communicator {
 
     pub(crate) fn registrations(&self) -> &Registrations {
         &self.registrations
+    }
+
+    pub(crate) fn allocations(&self) -> &Allocations {
+        &self.allocations
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -229,6 +229,23 @@ pub unsafe extern "C" fn halo_config_set_slots(
     })
 }
 
+/// How reductions of 16-bit and 8-bit floats are rounded: `once`, at the end, or after `each` step. Must be the same on
+/// every rank. Default `once`.
+///
+/// # Safety
+/// As `halo_config_set_name`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn halo_config_set_rounding(config: *mut Config, value: *const c_char) -> Status {
+    const NAME: &str = "halo_config_set_rounding";
+    // SAFETY: as this function's contract says.
+    unsafe {
+        change_text(NAME, config, value, |settings, given| {
+            settings.rounding = given.parse()?;
+            Ok(())
+        })
+    }
+}
+
 /// A file with a plan table that `halo-perf tune` has written; the same on every rank. Default: a built-in table.
 ///
 /// # Safety

@@ -66,6 +66,15 @@ pub(crate) enum Error {
     )]
     UnknownRegistration { function: &'static str, registration: u64 },
 
+    #[error(
+        "{function}: the memory at {address:#x} was not allocated by this communicator, or was given back"
+    )]
+    #[diagnostic(
+        code("HALO-E0520"),
+        help("pass what halo_communicator_allocate of the same communicator has given, and pass it once")
+    )]
+    UnknownAllocation { function: &'static str, address: usize },
+
     #[error("{function}: {argument} would be {count} x {size} bytes, more than this process can address")]
     #[diagnostic(
         code("HALO-E0515"),

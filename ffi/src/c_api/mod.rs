@@ -10,6 +10,7 @@
 //!
 //! `include/halo.h` is written from these files by cbindgen; `tests/header.rs` holds the two together.
 
+pub mod allocation;
 mod buffer;
 pub mod collectives;
 pub mod communicator;

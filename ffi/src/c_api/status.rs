@@ -52,6 +52,8 @@ pub const HALO_ERROR_QUEUE_OPEN: Status = 517;
 pub const HALO_ERROR_UNKNOWN_TICKET: Status = 518;
 /// A registration that this communicator does not have, or has no more.
 pub const HALO_ERROR_UNKNOWN_REGISTRATION: Status = 519;
+/// Memory that this communicator has not allocated, or that was given back.
+pub const HALO_ERROR_UNKNOWN_ALLOCATION: Status = 520;
 
 /// The last error of a thread, as strings that C can read.
 #[derive(Default)]
@@ -211,6 +213,7 @@ mod tests {
             (HALO_ERROR_TOO_LARGE, Error::TooLarge { function: "f", argument: "a", count: 1, size: 1 }),
             (HALO_ERROR_QUEUE_OPEN, Error::QueueOpen { function: "f" }),
             (HALO_ERROR_UNKNOWN_TICKET, Error::UnknownTicket { function: "f", ticket: 1, started: 1 }),
+            (HALO_ERROR_UNKNOWN_ALLOCATION, Error::UnknownAllocation { function: "f", address: 1 }),
             (HALO_ERROR_NOT_TEXT, Error::NotText { function: "f", argument: "a", text: host() }),
         ];
         for (status, error) in cases {

@@ -10,6 +10,8 @@ static void configuration(void)
     CHECK_ERROR(halo_config_set_name(config, NULL), HALO_ERROR_NULL, "value is NULL");
     CHECK_ERROR(halo_config_set_name(config, "\xff\xfe"), HALO_ERROR_NOT_TEXT, "value is not UTF-8");
     CHECK_ERROR(halo_config_set_transport(config, "pigeon"), 201, "`pigeon`");
+    CHECK_ERROR(halo_config_set_rounding(config, "twice"), 202, "rounding: twice");
+    CHECK(halo_config_set_rounding(config, "each") == HALO_OK && halo_config_set_rounding(config, "once") == HALO_OK);
     CHECK_ERROR(halo_config_set_address(config, "here"), 202, "address");
     CHECK_ERROR(halo_config_set_timeout(config, -1), 202, "timeout");
     CHECK_ERROR(halo_config_set_peer_timeout(config, 0.0 / 0.0), 202, "peer_timeout");

@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import weakref
 from typing import Any, NamedTuple
 
+from halo import _allocation
 from halo._halo import NativeCommunicator
 from halo._views import arithmetic, view
 from halo.errors import HaloError, UsageError
@@ -217,6 +219,17 @@ class Communicator:
         """
         memory = view(tensor, "tensor", writable=True)
         return Registration(self._native.register(memory.memory, memory.owner))
+
+    def allocate(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        """A zeroed tensor (``dtype`` is torch's) or NumPy array in memory that all ranks allocate together.
+
+        Ranks of one host read an input there where it lies, which saves a copy from 64 KiB on when the output is
+        another buffer; over rdma it is registered. Every rank calls it, with as many bytes, as it calls an operation.
+        The memory is given back when the last view of it is gone.
+        """
+        sizes = _allocation.shape_of(shape)
+        native = self._native.allocate(math.prod(sizes) * _allocation.itemsize(dtype))
+        return _allocation.over(native, sizes, dtype)
 
     def split(self, color: int | None, key: int = 0) -> Communicator | None:
         """A communicator of the ranks that give the same ``color``, ordered by ``key``, then by rank.
