@@ -99,20 +99,17 @@ fn on_this_path(path: &Path, rank: usize, facts: &Facts) -> BTreeMap<String, Str
     let end = &path.ends[rank];
     let mut env = BTreeMap::from([("NCCL_SOCKET_IFNAME".to_owned(), format!("={}", end.interface))]);
     let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
-    match (&end.rdma, path.carrier) {
-        (Some(device), Carrier::Rdma) => {
-            set("NCCL_NET", "IB".to_owned());
-            set("NCCL_IB_DISABLE", "0".to_owned());
-            set("NCCL_IB_HCA", format!("={device}"));
-            let device = facts.rdma.iter().find(|known| known.name == *device);
-            if let Some(gid) = device.and_then(|device| device.roce_v2_gid(end.address)) {
-                set("NCCL_IB_GID_INDEX", gid.index.to_string());
-            }
+    if let (Some(device), Carrier::Rdma) = (&end.rdma, path.carrier) {
+        set("NCCL_NET", "IB".to_owned());
+        set("NCCL_IB_DISABLE", "0".to_owned());
+        set("NCCL_IB_HCA", format!("={device}"));
+        let device = facts.rdma.iter().find(|known| known.name == *device);
+        if let Some(gid) = device.and_then(|device| device.roce_v2_gid(end.address)) {
+            set("NCCL_IB_GID_INDEX", gid.index.to_string());
         }
-        _ => {
-            set("NCCL_NET", "Socket".to_owned());
-            set("NCCL_IB_DISABLE", "1".to_owned());
-        }
+    } else {
+        set("NCCL_NET", "Socket".to_owned());
+        set("NCCL_IB_DISABLE", "1".to_owned());
     }
     env
 }

@@ -74,11 +74,15 @@ fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
     }
     let data = rows.iter().filter(|row| row["path"]["ends"][0]["interface"] == "rdma0").count();
     assert_eq!(data, 9);
-    for (interface, bytes) in [("eth0", 8 << 10), ("eth0", 48 << 10), ("rdma0", 8 << 10), ("rdma0", 64 << 20)] {
+    for (interface, bytes) in [("eth0", 8 << 10), ("eth0", 48 << 10), ("rdma0", 8 << 10), ("rdma0", 64 << 20)]
+    {
         let rccl = rows.iter().filter(|row| row["what"]["rccl"]["bytes"] == bytes);
         let rccl = rccl.filter(|row| row["path"]["ends"][1]["interface"] == interface).collect::<Vec<_>>();
         assert_eq!(rccl.len(), 1, "{verified}");
-        assert!(rccl[0]["verdict"] == "measured" && rccl[0]["expected"].as_f64().unwrap() > 0.0, "{verified}");
+        assert!(
+            rccl[0]["verdict"] == "measured" && rccl[0]["expected"].as_f64().unwrap() > 0.0,
+            "{verified}"
+        );
     }
     for number in [1, 2] {
         let from = &hosts.host(number).name;
