@@ -83,6 +83,25 @@ fn storm(mut mesh: Mesh, count: u64) -> Mesh {
 }
 
 #[test]
+fn what_was_read_from_its_socket_before_the_sleep_ends_it_at_once() {
+    let long = Duration::from_secs(60);
+    let slept = run(&configs(2, TransportChoice::Tcp), |mut mesh| {
+        let peer = 1 - mesh.rank();
+        mesh.send(peer, Tag::default(), b"no socket tells of it twice").unwrap();
+        wait(&mut mesh, |mesh| mesh.head(peer).unwrap().is_some().then_some(()));
+        let start = Instant::now();
+        mesh.sleep(&[peer], long);
+        let slept = start.elapsed();
+        mesh.release(peer).unwrap();
+        (mesh, slept)
+    });
+    for rank in slept {
+        let (_mesh, slept) = rank.unwrap();
+        assert!(slept < long, "{slept:?}");
+    }
+}
+
+#[test]
 fn messages_between_all_pairs_arrive_in_order_over_shm_and_tcp() {
     for (transport, expected) in [
         (TransportChoice::Shm, Transport::Shm),

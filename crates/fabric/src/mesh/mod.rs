@@ -219,11 +219,13 @@ impl Mesh {
                 Alarm::None => {}
             }
         }
+        let stirred = || peers.iter().any(|peer| self.has_stirred(*peer));
         if peers.is_empty() {
             std::thread::sleep(NAP);
         } else if bells == peers.len() {
-            let stirred = || peers.iter().any(|peer| self.has_stirred(*peer));
             doorbell::sleep(&self.arena, self.layout.bell(), at_most, stirred);
+        } else if stirred() {
+            // It was read from its socket after the plan had looked: no socket tells of it any more.
         } else if sockets.len() == peers.len() {
             // What waits to leave must not sleep with us: somebody may wait for it.
             let backlogs = self.peers.iter().flatten().filter(|peer| !peer.link.flushed());
