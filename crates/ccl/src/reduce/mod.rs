@@ -63,21 +63,39 @@ fn reduce_for(
     sources: &[Source<'_>],
     output: &mut [u8],
 ) {
-    let (bytes, start) = (output.len(), output.as_mut_ptr());
-    let whole = bytes - bytes % BLOCK;
+    let whole = output.len() - output.len() % BLOCK;
+    for source in sources {
+        if let Source::Bytes(input) = source {
+            assert_eq!(input.len(), output.len(), "inputs and output have one length");
+        }
+    }
+    if whole > 0 {
+        reduce_whole(set, arithmetic, ranks, sources, whole, output);
+    }
+    if whole < output.len() {
+        reduce_rest(set, arithmetic, ranks, sources, whole, output);
+    }
+}
+
+/// Reduces the first `whole` bytes, a number of whole blocks. All sources have `output`'s length.
+fn reduce_whole(
+    set: InstructionSet,
+    arithmetic: Arithmetic,
+    ranks: usize,
+    sources: &[Source<'_>],
+    whole: usize,
+    output: &mut [u8],
+) {
+    let start = output.as_mut_ptr();
     with_values(sources.len(), start.cast_const(), |pointers| {
         for (source, pointer) in sources.iter().zip(&mut *pointers) {
             if let Source::Bytes(input) = source {
-                assert_eq!(input.len(), bytes, "inputs and output have one length");
-                *pointer = input.as_ptr();
+                *pointer = input[..whole].as_ptr();
             }
         }
         // SAFETY: the pointers are those of slices at least `whole` bytes long, borrowed here, the output's exclusively.
         unsafe { Kernel::new(set, pointers, start, ranks).run(arithmetic, whole / BLOCK) };
     });
-    if whole < bytes {
-        reduce_rest(set, arithmetic, ranks, sources, whole, output);
-    }
 }
 
 /// Reduces what follows the last whole block, in copies that have a whole block's room.
