@@ -1,7 +1,7 @@
 //! What several rails promise, tried over two devices: run in the machines by `tests/rails.rs`.
 //!
-//! `rails-check share|lose [COMMAND...]` runs on both machines as RANK of two, over rdma. `lose` runs the command on machine
-//! 1 in the middle of the work, goes on until a rail is lost, and then a while longer. What is seen is printed, halo's own
+//! `rails-check share ROUNDS` and `rails-check lose COMMAND...` run on both machines as RANK of two, over rdma. `lose` runs
+//! the command on machine 1 in the middle of the work, goes on until a rail is lost, and then a while longer. What is seen is printed, halo's own
 //! errors too; anything else that is unexpected ends with status 1.
 
 use std::error::Error;
@@ -20,7 +20,7 @@ const ROUNDS: usize = 3;
 fn main() -> Outcome {
     let mut words = std::env::args().skip(1);
     let scenario = words.next().unwrap_or_default();
-    let command: Vec<String> = words.collect();
+    let words: Vec<String> = words.collect();
     tracing_subscriber::fmt().with_env_filter("warn").with_writer(std::io::stdout).with_ansi(false).init();
     let rank = std::env::var("RANK")?.parse()?;
     let config = Config {
@@ -41,8 +41,11 @@ fn main() -> Outcome {
         (register(&mut communicator, &mut input)?, register(&mut communicator, &mut output)?);
     let mut work = Work { communicator, input, output, round: 0 };
     let done = match scenario.as_str() {
-        "share" => (0..3 * ROUNDS).try_for_each(|_| work.round()),
-        "lose" => work.lose(&command),
+        "share" => {
+            let rounds: usize = words.first().ok_or("how many rounds?")?.parse()?;
+            (0..rounds).try_for_each(|_| work.round())
+        }
+        "lose" => work.lose(&words),
         other => Err(format!("`{other}` is not one of share, lose").into()),
     };
     for rail in work.rails() {
