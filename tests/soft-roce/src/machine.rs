@@ -76,6 +76,12 @@ impl Machine {
         !matches!(self.qemu.try_wait(), Ok(None))
     }
 
+    /// Whether its kernel has given up. It should power off then, but an emulated processor that has failed may not.
+    pub(crate) fn panicked(&self) -> bool {
+        let console = fs::read(self.folder.join("console")).unwrap_or_default();
+        String::from_utf8_lossy(&console).contains("Kernel panic")
+    }
+
     /// The command's exit status, if it came to an end.
     pub(crate) fn status(&self) -> Option<i32> {
         fs::read_to_string(self.folder.join("status")).ok()?.trim().parse().ok()
@@ -93,7 +99,7 @@ impl Machine {
     /// What the kernel complained of, if it did.
     pub(crate) fn kernel_complaints(&self) -> Vec<String> {
         let console = fs::read(self.folder.join("console")).unwrap_or_default();
-        let signs = ["BUG:", "Oops", "Call Trace", "soft lockup", "hung task"];
+        let signs = ["Kernel panic", "BUG:", "Oops", "Call Trace", "soft lockup", "hung task"];
         String::from_utf8_lossy(&console)
             .lines()
             .filter(|line| signs.iter().any(|sign| line.contains(sign)))

@@ -101,7 +101,7 @@ impl Rig {
         assert!((1..=2).contains(&commands.len()), "a rig has one or two machines");
         let outcome = self.boot(commands)?;
         let Some(vm) = outcome.vms.iter().find(|vm| vm.double_fault()) else { return Ok(outcome) };
-        // No program in a machine can do that: its kernel or the emulation failed. It was seen once in some fifty boots.
+        // No program in a machine can do that: its kernel or the emulation failed. It was seen twice in some hundred boots.
         eprintln!("the rig boots again, once: a machine's processor failed\n{}", vm.console);
         self.boot(commands)
     }
@@ -141,13 +141,13 @@ impl Rig {
         Ok(Outcome { vms: vms.collect(), timed_out, timeline })
     }
 
-    /// Takes in lines until all machines have ended; false when the time is up first.
+    /// Takes in lines until all machines have ended, or a kernel has; false when the time is up first.
     fn watch(&self, machines: &mut [Machine], arrivals: &mpsc::Receiver<Line>, heard: &mut Heard) -> bool {
         let deadline = Instant::now() + self.timeout;
         while Instant::now() < deadline {
             if let Ok(line) = arrivals.recv_timeout(LOOK) {
                 self.take(line, heard);
-            } else if machines.iter_mut().all(Machine::ended) {
+            } else if machines.iter_mut().all(Machine::ended) || machines.iter().any(Machine::panicked) {
                 return true;
             } else {
                 // A disconnected channel answers at once: both machines are about to end.

@@ -64,3 +64,13 @@ fn missing_programs_are_named_with_their_packages() {
     assert!(said.contains("HALO-E0701") && said.contains("qemu-system-x86_64"), "{said}");
     assert!(said.contains("apt-get install qemu-system-x86"), "{said}");
 }
+
+#[test]
+fn a_kernel_that_gives_up_ends_the_run_of_both_machines() {
+    let command = "[ $RANK = 1 ] || echo c >/proc/sysrq-trigger; sleep 1000";
+    let outcome = Rig::new().timeout(Duration::from_secs(300)).run(&[command; 2]).unwrap();
+    assert!(!outcome.timed_out && !outcome.succeeded(), "{outcome:#?}");
+    let complaints = &outcome.vms[0].kernel_complaints;
+    assert!(complaints.iter().any(|line| line.contains("Kernel panic")), "{outcome:#?}");
+    assert_eq!((outcome.vms[0].status, outcome.vms[1].status), (None, None));
+}
