@@ -176,6 +176,8 @@ pub fn processes(peer: Peer, place: Place) -> Result<Vec<Invocation>, Error> {
             let rank = |rank: &str| {
                 Invocation::new(root().join(".venv/bin/python"), &[&driver, rank, "2", &port])
                     .env("GLOO_SOCKET_IFNAME", "lo")
+                    // Of PyTorch alone: halo installed beside it is nothing that this peer needs.
+                    .env("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
             };
             vec![rank("0"), rank("1")]
         }

@@ -62,6 +62,7 @@ impl Layout {
     }
 
     /// Offset, in `owner`'s arena, of the slot that takes message `number` (from 1) of `sender`.
+    #[inline]
     pub fn slot(&self, owner: usize, sender: usize, number: u64) -> usize {
         Self::index(owner, sender) * self.mailbox_bytes() + self.slot_index(number) * self.slot_stride()
     }
@@ -105,9 +106,13 @@ impl Layout {
         }
     }
 
+    #[inline]
     fn slot_index(&self, number: u64) -> usize {
         debug_assert!(number > 0, "messages are numbered from 1");
-        ((number - 1) % self.slots as u64) as usize
+        let (before, slots) = (number - 1, self.slots as u64);
+        // A division is 26 cycles and more on the way of every message, and there are 8 slots unless somebody says else.
+        let index = if slots.is_power_of_two() { before & (slots - 1) } else { before % slots };
+        index as usize
     }
 }
 

@@ -107,8 +107,9 @@ impl Chunks {
 
 /// The other ranks, beginning with the next one: if all began with rank 0, it would take in everybody's bytes while the
 /// ports of the others stood idle.
+#[inline]
 fn others(rank: usize, world: usize) -> impl Iterator<Item = usize> {
-    (rank + 1..world).chain(0..rank)
+    (1..world).map(move |step| if rank + step < world { rank + step } else { rank + step - world })
 }
 
 /// The oldest message from `peer`, if it has come, checked to be `length` bytes of the operation `tag`.
@@ -130,8 +131,14 @@ fn expected<F: Fabric>(
 }
 
 /// Whether everything that was passed has been read: until then the buffers stay as they are.
-fn all_read<F: Fabric>(fabric: &F, mut peers: impl Iterator<Item = usize>) -> bool {
-    peers.all(|peer| fabric.unread(peer) == 0)
+#[inline]
+fn all_read<F: Fabric>(fabric: &F, peers: impl Iterator<Item = usize>) -> bool {
+    for peer in peers {
+        if fabric.unread(peer) > 0 {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(test)]

@@ -24,11 +24,16 @@ pub(crate) struct Reduce<'a> {
     result: usize,
     /// Chunks sent to each rank.
     sent: PerRank<u32>,
+    /// Whether those are all chunks of all ranks: said once, and not counted again by every idle step.
+    all_sent: bool,
     /// Chunks reduced.
     reduced: usize,
+    /// Whether those are all, or there is nothing to reduce here.
+    all_reduced: bool,
 }
 
 impl<'a> Reduce<'a> {
+    #[inline]
     pub(crate) fn new<F: Fabric>(
         fabric: &F,
         tag: Tag,
@@ -40,12 +45,28 @@ impl<'a> Reduce<'a> {
     ) -> Self {
         let sent = counts(fabric.world());
         let (rank, chunk) = (fabric.rank(), fabric.slot_bytes());
-        Self { tag, arithmetic, rank, chunk, input, output, parts, result, sent, reduced: 0 }
+        let (all_sent, reduced, all_reduced) = (false, 0, parts.of(rank).is_none());
+        Self {
+            tag,
+            arithmetic,
+            rank,
+            chunk,
+            input,
+            output,
+            parts,
+            result,
+            sent,
+            all_sent,
+            reduced,
+            all_reduced,
+        }
     }
 
     /// The same in smaller chunks than a slot could take: the first ones are reduced while the last ones travel.
-    pub(crate) fn in_chunks(self, bytes: usize) -> Self {
-        Self { chunk: bytes.min(self.chunk), ..self }
+    #[inline]
+    pub(crate) fn in_chunks(mut self, bytes: usize) -> Self {
+        self.chunk = bytes.min(self.chunk);
+        self
     }
 
     /// The output, when the plan is done.
@@ -61,10 +82,6 @@ impl<'a> Reduce<'a> {
         (self.sent[peer] as usize) < self.chunks(peer).map_or(0, |chunks| chunks.count())
     }
 
-    fn has_chunks_to_reduce(&self) -> bool {
-        self.reduced < self.chunks(self.rank).map_or(0, |chunks| chunks.count())
-    }
-
     fn peers(&self) -> impl Iterator<Item = usize> + use<> {
         others(self.rank, self.sent.len())
     }
@@ -72,10 +89,11 @@ impl<'a> Reduce<'a> {
     /// Sends the next chunk to every peer that has room.
     fn send<F: Fabric>(&mut self, fabric: &mut F) -> Result<bool, PlanError> {
         let mut moved = false;
+        self.all_sent = true;
         for peer in self.peers() {
             let Some(chunks) = self.chunks(peer) else { continue };
-            let index = self.sent[peer] as usize;
-            if index < chunks.count() && fabric.can_send(peer) {
+            let (index, count) = (self.sent[peer] as usize, chunks.count());
+            if index < count && fabric.can_send(peer) {
                 let source = self.input.unwrap_or(self.output);
                 let payload = &source[chunks.get(index)];
                 if self.input.is_some() {
@@ -87,15 +105,14 @@ impl<'a> Reduce<'a> {
                 self.sent[peer] += 1;
                 moved = true;
             }
+            self.all_sent &= self.sent[peer] as usize == count;
         }
         Ok(moved)
     }
 
     /// Reduces the next chunk if every rank's part of it is here.
     fn reduce<F: Fabric>(&mut self, fabric: &mut F) -> Result<bool, PlanError> {
-        let Some(chunks) = self.chunks(self.rank).filter(|chunks| self.reduced < chunks.count()) else {
-            return Ok(false);
-        };
+        let Some(chunks) = self.chunks(self.rank) else { return Ok(false) };
         let own = chunks.get(self.reduced);
         let result = self.result + own.start - chunks.range.start;
         let result = result..result + own.len();
@@ -117,7 +134,10 @@ impl<'a> Reduce<'a> {
         reduce(self.arithmetic, &sources, &mut self.output[result]);
         drop(sources);
         self.reduced += 1;
-        self.peers().try_for_each(|peer| fabric.release(peer))?;
+        self.all_reduced = self.reduced == chunks.count();
+        for peer in self.peers() {
+            fabric.release(peer)?;
+        }
         Ok(true)
     }
 
@@ -137,17 +157,16 @@ impl<'a> Reduce<'a> {
 
 impl Plan for Reduce<'_> {
     fn step<F: Fabric>(&mut self, fabric: &mut F) -> Result<Progress, PlanError> {
-        let sent = self.send(fabric)?;
-        let reduced = self.reduce(fabric)?;
-        let moved_all = !self.has_chunks_to_reduce() && !self.peers().any(|peer| self.has_chunks_for(peer));
-        if moved_all && all_read(fabric, self.peers()) {
+        let sent = !self.all_sent && self.send(fabric)?;
+        let reduced = !self.all_reduced && self.reduce(fabric)?;
+        if self.all_sent && self.all_reduced && all_read(fabric, self.peers()) {
             return Ok(Progress::Done);
         }
         Ok(if sent || reduced { Progress::Moved } else { Progress::Idle })
     }
 
     fn waiting_for<F: Fabric>(&self, fabric: &F) -> PerRank<usize> {
-        let unheard = |peer: usize| self.has_chunks_to_reduce() && matches!(fabric.head(peer), Ok(None));
+        let unheard = |peer: usize| !self.all_reduced && matches!(fabric.head(peer), Ok(None));
         let unread = |peer: usize| fabric.unread(peer) > 0;
         self.peers().filter(|peer| self.has_chunks_for(*peer) || unheard(*peer) || unread(*peer)).collect()
     }

@@ -39,6 +39,9 @@ impl<'a> Kernel<'a> {
                 ReduceOp::Sum if !each => self.set.sum(dtype, self.sources, self.output, blocks),
                 _ => 0,
             };
+            if done == blocks {
+                return;
+            }
             let blocks = done..blocks;
             match dtype {
                 DType::F64 => self.elements::<F64s>(op, blocks),

@@ -63,69 +63,90 @@ fn reduce_for(
     sources: &[Source<'_>],
     output: &mut [u8],
 ) {
-    let whole = output.len() - output.len() % BLOCK;
     for source in sources {
         if let Source::Bytes(input) = source {
             assert_eq!(input.len(), output.len(), "inputs and output have one length");
         }
     }
+    let whole = output.len() - output.len() % BLOCK;
+    let reduction = Reduction { set, arithmetic, ranks };
     if whole > 0 {
-        reduce_whole(set, arithmetic, ranks, sources, whole, output);
+        reduction.whole(sources, whole, output);
     }
     if whole < output.len() {
-        reduce_rest(set, arithmetic, ranks, sources, whole, output);
+        reduction.rest(sources, whole, output);
     }
 }
 
-/// Reduces the first `whole` bytes, a number of whole blocks. All sources have `output`'s length.
-fn reduce_whole(
+/// The arithmetic, and the code for it. All sources have the output's length.
+#[derive(Debug, Clone, Copy)]
+struct Reduction {
     set: InstructionSet,
     arithmetic: Arithmetic,
     ranks: usize,
-    sources: &[Source<'_>],
-    whole: usize,
-    output: &mut [u8],
-) {
-    let start = output.as_mut_ptr();
-    with_values(sources.len(), start.cast_const(), |pointers| {
-        for (source, pointer) in sources.iter().zip(&mut *pointers) {
-            if let Source::Bytes(input) = source {
-                *pointer = input[..whole].as_ptr();
-            }
-        }
-        // SAFETY: the pointers are those of slices at least `whole` bytes long, borrowed here, the output's exclusively.
-        unsafe { Kernel::new(set, pointers, start, ranks).run(arithmetic, whole / BLOCK) };
-    });
 }
 
-/// Reduces what follows the last whole block, in copies that have a whole block's room.
-fn reduce_rest(
-    set: InstructionSet,
-    arithmetic: Arithmetic,
-    ranks: usize,
-    sources: &[Source<'_>],
-    whole: usize,
-    output: &mut [u8],
-) {
-    let rest = output.len() - whole;
-    let mut result = [0; BLOCK];
-    with_values(sources.len(), [0; BLOCK], |padded: &mut [Block]| {
-        for (source, padded) in sources.iter().zip(&mut *padded) {
+impl Reduction {
+    /// Reduces the first `whole` bytes, a number of whole blocks.
+    fn whole(self, sources: &[Source<'_>], whole: usize, output: &mut [u8]) {
+        let start = output.as_mut_ptr();
+        with_values(sources.len(), start.cast_const(), |pointers| {
+            for (source, pointer) in sources.iter().zip(&mut *pointers) {
+                if let Source::Bytes(input) = source {
+                    *pointer = input[..whole].as_ptr();
+                }
+            }
+            // SAFETY: the pointers are those of slices at least `whole` bytes long, borrowed here, the output's
+            // exclusively.
+            unsafe { self.blocks(pointers, start, whole / BLOCK) };
+        });
+    }
+
+    /// Reduces what follows the last whole block, in copies that have a whole block's room: on the stack for the usual
+    /// numbers of ranks, and no more of it than two ranks need when they are two.
+    fn rest(self, sources: &[Source<'_>], whole: usize, output: &mut [u8]) {
+        const NOWHERE: *const u8 = std::ptr::null();
+        match sources.len() {
+            0..=2 => self.rest_in(sources, whole, output, &mut [[0; BLOCK]; 2], &mut [NOWHERE; 2]),
+            3..=16 => self.rest_in(sources, whole, output, &mut [[0; BLOCK]; 16], &mut [NOWHERE; 16]),
+            many => {
+                self.rest_in(sources, whole, output, &mut vec![[0; BLOCK]; many], &mut vec![NOWHERE; many]);
+            }
+        }
+    }
+
+    #[inline]
+    fn rest_in(
+        self,
+        sources: &[Source<'_>],
+        whole: usize,
+        output: &mut [u8],
+        copies: &mut [Block],
+        pointers: &mut [*const u8],
+    ) {
+        let rest = output.len() - whole;
+        for (index, source) in sources.iter().enumerate() {
             let input = match source {
                 Source::Bytes(input) => *input,
                 Source::Output => output,
             };
-            padded[..rest].copy_from_slice(&input[whole..]);
+            copies[index][..rest].copy_from_slice(&input[whole..]);
+            pointers[index] = copies[index].as_ptr();
         }
-        with_values(sources.len(), std::ptr::null(), |pointers| {
-            for (block, pointer) in padded.iter().zip(&mut *pointers) {
-                *pointer = block.as_ptr();
-            }
-            // SAFETY: every pointer is a block's.
-            unsafe { Kernel::new(set, pointers, result.as_mut_ptr(), ranks).run(arithmetic, 1) };
-        });
-    });
-    output[whole..].copy_from_slice(&result[..rest]);
+        let mut result = [0; BLOCK];
+        // SAFETY: every pointer is a block's.
+        unsafe { self.blocks(&pointers[..sources.len()], result.as_mut_ptr(), 1) };
+        output[whole..].copy_from_slice(&result[..rest]);
+    }
+
+    /// # Safety
+    /// As [`Kernel::run`].
+    #[inline]
+    unsafe fn blocks(self, pointers: &[*const u8], output: *mut u8, blocks: usize) {
+        let Self { set, arithmetic, ranks } = self;
+        // SAFETY: as the caller promises.
+        unsafe { Kernel::new(set, pointers, output, ranks).run(arithmetic, blocks) };
+    }
 }
 
 /// Lends `work` as many values as there are sources: on the stack for the usual numbers of ranks, and no more of it than
