@@ -37,9 +37,9 @@ pub const LARGE_TARGET: f64 = 0.85;
 
 /// Measures both, in turn, `rounds` times.
 pub fn measure(rounds: usize) -> Kernel {
-    let small: Vec<Vec<u8>> = (0..4).map(|seed| values(SMALL, seed)).collect();
-    let large: Vec<Vec<u8>> = (0..2).map(|seed| values(LARGE, seed)).collect();
-    let (mut small_output, mut large_output) = (vec![1; SMALL], vec![1; LARGE]);
+    let small: Vec<Buffer> = (0..4).map(|seed| Buffer::of_values(SMALL, seed)).collect();
+    let large: Vec<Buffer> = (0..2).map(|seed| Buffer::of_values(LARGE, seed)).collect();
+    let (mut small_output, mut large_output) = (Buffer::of_values(SMALL, 4), Buffer::of_values(LARGE, 4));
     let floats: Vec<Vec<f32>> = (0..2).map(|seed| vec![seed as f32; LARGE / 4]).collect();
     let mut float_output = vec![0f32; LARGE / 4];
     let (mut smalls, mut ratios) = (Vec::new(), Vec::new());
@@ -56,15 +56,39 @@ pub fn measure(rounds: usize) -> Kernel {
     }
 }
 
-/// bf16 values that are no special ones.
-fn values(bytes: usize, seed: u8) -> Vec<u8> {
-    (0..bytes).map(|at| if at % 2 == 0 { at as u8 ^ seed } else { 0x3f }).collect()
+/// Bytes at an address that is a multiple of a cache line, as in the slots of an arena.
+struct Buffer {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
 }
 
-fn sum(inputs: &[Vec<u8>], output: &mut [u8]) {
-    let sources: [Source<'_>; 4] = std::array::from_fn(|at| Source::Bytes(&inputs[at % inputs.len()]));
+impl Buffer {
+    /// bf16 values that are no special ones.
+    fn of_values(bytes: usize, seed: u8) -> Self {
+        const LINE: usize = 64;
+        let memory = vec![0; bytes + LINE];
+        let start = memory.as_ptr().align_offset(LINE);
+        let mut buffer = Self { memory, start, bytes };
+        for (at, value) in buffer.get_mut().iter_mut().enumerate() {
+            *value = if at % 2 == 0 { at as u8 ^ seed } else { 0x3f };
+        }
+        buffer
+    }
+
+    fn get(&self) -> &[u8] {
+        &self.memory[self.start..][..self.bytes]
+    }
+
+    fn get_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..][..self.bytes]
+    }
+}
+
+fn sum(inputs: &[Buffer], output: &mut Buffer) {
+    let sources: [Source<'_>; 4] = std::array::from_fn(|at| Source::Bytes(inputs[at % inputs.len()].get()));
     let arithmetic = Arithmetic { dtype: DType::BF16, op: ReduceOp::Sum, rounding: Rounding::Once };
-    reduce(arithmetic, &sources[..inputs.len()], output);
+    reduce(arithmetic, &sources[..inputs.len()], output.get_mut());
 }
 
 fn add(left: &[f32], right: &[f32], output: &mut [f32]) {

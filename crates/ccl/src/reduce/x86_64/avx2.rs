@@ -6,40 +6,59 @@ use std::arch::x86_64::*;
 
 use super::vectors::Vectors;
 
+/// Two blocks at a time, so that they share the question whether there is a NaN.
 pub(super) struct Bf16;
 
 impl Vectors for Bf16 {
-    /// Of each half block the even elements of every pair, and the odd ones, as f32.
-    type Lanes = [__m256; 4];
+    /// Of each block its two halves, and of each half the even elements of every pair, and the odd ones, as f32.
+    type Lanes = [[__m256; 4]; 2];
 
-    const STEP: usize = 64;
+    const STEP: usize = 128;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Lanes {
         // SAFETY: as the caller promises.
-        unsafe {
-            let ([a, b], [c, d]) = (widen(from), widen(from.add(32)));
-            [a, b, c, d]
-        }
+        unsafe { [widen_block(from), widen_block(from.add(64))] }
     }
 
     #[inline(always)]
-    unsafe fn add(a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
+    unsafe fn add([a, b]: Self::Lanes, [c, d]: Self::Lanes) -> Self::Lanes {
         // SAFETY: as the caller promises.
-        unsafe { add(a, b) }
+        unsafe { [add(a, c), add(b, d)] }
     }
 
     #[inline(always)]
-    unsafe fn store(mut lanes: Self::Lanes, to: *mut u8) {
+    unsafe fn store([mut a, mut b]: Self::Lanes, to: *mut u8) {
         // SAFETY: as the caller promises.
         unsafe {
-            if any_nan(lanes) {
-                lanes = quiet(lanes);
+            if any_nan(_mm256_or_ps(nans(a), nans(b))) {
+                (a, b) = (quiet(a), quiet(b));
             }
-            let [a, b, c, d] = lanes;
-            narrow([a, b], to);
-            narrow([c, d], to.add(32));
+            narrow_block(a, to);
+            narrow_block(b, to.add(64));
         }
+    }
+}
+
+/// # Safety
+/// 64 bytes are readable, and the processor has AVX2.
+#[inline(always)]
+unsafe fn widen_block(from: *const u8) -> [__m256; 4] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let ([a, b], [c, d]) = (widen(from), widen(from.add(32)));
+        [a, b, c, d]
+    }
+}
+
+/// # Safety
+/// 64 bytes are writable, and the processor has AVX2.
+#[inline(always)]
+unsafe fn narrow_block([a, b, c, d]: [__m256; 4], to: *mut u8) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        narrow([a, b], to);
+        narrow([c, d], to.add(32));
     }
 }
 
@@ -92,16 +111,26 @@ unsafe fn add(mut a: [__m256; 4], b: [__m256; 4]) -> [__m256; 4] {
     a
 }
 
+/// Where any of these has a NaN.
+///
 /// # Safety
 /// The processor has AVX.
 #[inline(always)]
-unsafe fn any_nan(lanes: [__m256; 4]) -> bool {
+unsafe fn nans(lanes: [__m256; 4]) -> __m256 {
     // SAFETY: as the caller promises.
     unsafe {
         let first = _mm256_cmp_ps::<_CMP_UNORD_Q>(lanes[0], lanes[1]);
         let second = _mm256_cmp_ps::<_CMP_UNORD_Q>(lanes[2], lanes[3]);
-        _mm256_movemask_ps(_mm256_or_ps(first, second)) != 0
+        _mm256_or_ps(first, second)
     }
+}
+
+/// # Safety
+/// The processor has AVX.
+#[inline(always)]
+unsafe fn any_nan(nans: __m256) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe { _mm256_movemask_ps(nans) != 0 }
 }
 
 /// NaN to the one quiet NaN.
@@ -151,7 +180,7 @@ impl Vectors for F16 {
     unsafe fn store(mut lanes: Self::Lanes, to: *mut u8) {
         // SAFETY: as the caller promises.
         unsafe {
-            if any_nan(lanes) {
+            if any_nan(nans(lanes)) {
                 lanes = quiet(lanes);
             }
             for (quarter, lanes) in lanes.into_iter().enumerate() {
@@ -192,7 +221,7 @@ impl Vectors for F32 {
     unsafe fn store(mut lanes: Self::Lanes, to: *mut u8) {
         // SAFETY: as the caller promises.
         unsafe {
-            if any_nan(lanes) {
+            if any_nan(nans(lanes)) {
                 lanes = quiet(lanes);
             }
             for (quarter, lanes) in lanes.into_iter().enumerate() {
