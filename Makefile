@@ -94,7 +94,7 @@ bench-plugin: setup-test ## the net plugin beside iperf3 and perftest, with its 
 	$(CARGO) build --release -p halo-benches -p halo-plugin-host -p halo-ffi
 	target/release/bench-peers plugin $(ARGS)
 
-fuzz: ## everything that arrives from a peer, SECONDS (60) for each target; installs a nightly compiler and cargo-fuzz
+fuzz: ## everything that arrives from a peer, SECONDS (60) for each target; installs cargo-fuzz
 	scripts/fuzz $(or $(SECONDS),60)
 
 build: ## the programs, libhalo.so and the net plugin, optimised
