@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::completion::CompletionQueue;
+use crate::device::PortState;
 use crate::error::{Error, errno, last_errno};
 use crate::gid::Choice;
 use crate::memory::ProtectionDomain;
@@ -137,6 +138,12 @@ impl QueuePair {
             gid: self.choice.gid.bytes,
             mtu: self.choice.port.mtu,
         }
+    }
+
+    /// Whether the device says that this pair's port is not up now. A system call, for who asks why something failed.
+    pub fn port_is_down(&self) -> bool {
+        let port = self.domain.context.port(self.choice.port.number);
+        port.is_ok_and(|port| port.state != PortState::Active)
     }
 
     /// The queue that reports this pair's work.

@@ -58,6 +58,11 @@ impl Rail {
         self.port
     }
 
+    /// Whether that port is not up now: a system call.
+    pub(super) fn port_is_down(&self) -> bool {
+        self.pair.port_is_down()
+    }
+
     /// The number of the work request that was posted last.
     pub(super) fn posted(&self) -> u64 {
         self.posted

@@ -18,6 +18,9 @@ use crate::layout::{LINE, Layout};
 use crate::link::{Link, LinkFailure};
 use crate::mesh::{RailBytes, arrived};
 
+/// Why a rail is lost whose port is not up.
+const PORT_DOWN: &str = "its port is down";
+
 /// A rail that this rank has closed.
 #[derive(Debug)]
 struct Lost {
@@ -111,6 +114,9 @@ impl RdmaLink {
         let others = others.count();
         let Some(several) = &mut self.several else { return Err(cause) };
         let name = several.bytes[rail].name.clone();
+        // A write may fail before the device's word that the port is down has been heard.
+        let is_down = self.rails[rail].as_ref().is_some_and(Rail::port_is_down);
+        let cause = if is_down && cause != PORT_DOWN { format!("{PORT_DOWN}: {cause}") } else { cause };
         // A peer that has said good-bye takes all of its rails along; what that means is known above.
         if others == 0 || several.talk.peer_has_left() {
             return Err(cause);
@@ -162,7 +168,7 @@ impl RdmaLink {
             let is_down = port.is_some_and(|port| self.several.as_ref().is_some_and(|s| s.down.is(port)));
             // The last rail is not given up before its writes fail: the port may come back.
             if is_down && self.rails.iter().flatten().count() > 1 {
-                self.lose(index, "its port is down".to_owned())?;
+                self.lose(index, PORT_DOWN.to_owned())?;
             }
         }
         Ok(())
