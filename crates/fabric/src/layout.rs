@@ -110,7 +110,7 @@ impl Layout {
     fn slot_index(&self, number: u64) -> usize {
         debug_assert!(number > 0, "messages are numbered from 1");
         let (before, slots) = (number - 1, self.slots as u64);
-        // A division is 26 cycles and more on the way of every message, and there are 8 slots unless somebody says else.
+        // A division would be on the way of every message, and there are 8 slots unless somebody says else.
         let index = if slots.is_power_of_two() { before & (slots - 1) } else { before % slots };
         index as usize
     }
