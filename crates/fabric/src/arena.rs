@@ -16,6 +16,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create}
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 use crate::atomic::AtomicU64;
+use crate::copy;
 use crate::flag;
 use crate::message::{HEADER_BYTES, Header};
 
@@ -180,7 +181,7 @@ impl Arena {
         let target = self.at(offset, source.len());
         // SAFETY: the target is in bounds (checked); by the slot hand-over nobody reads or writes it now, and a
         // slice of this process's other memory cannot overlap a slot that is being written.
-        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len()) };
+        unsafe { copy::copy(source.as_ptr(), target, source.len()) };
     }
 
     /// Writes a header into a trailer. The caller holds the credit of that slot.

@@ -8,6 +8,7 @@ mod atomic;
 mod bootstrap;
 mod config;
 mod control;
+mod copy;
 mod doorbell;
 mod error;
 mod fabric;
