@@ -112,11 +112,11 @@ impl RdmaLink {
     pub(super) fn lose(&mut self, rail: usize, cause: LinkFailure) -> Result<(), LinkFailure> {
         let others = self.rails.iter().enumerate().filter(|(index, other)| *index != rail && other.is_some());
         let others = others.count();
-        let Some(several) = &mut self.several else { return Err(cause) };
-        let name = several.bytes[rail].name.clone();
-        // A write may fail before the device's word that the port is down has been heard.
+        // A write may fail before the device's word that the port is down has been heard, and a link of one rail hears none.
         let is_down = self.rails[rail].as_ref().is_some_and(Rail::port_is_down);
         let cause = if is_down && cause != PORT_DOWN { format!("{PORT_DOWN}: {cause}") } else { cause };
+        let Some(several) = &mut self.several else { return Err(cause) };
+        let name = several.bytes[rail].name.clone();
         // A peer that has said good-bye takes all of its rails along; what that means is known above.
         if others == 0 || several.talk.peer_has_left() {
             return Err(cause);
