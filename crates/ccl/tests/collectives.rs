@@ -13,8 +13,8 @@ use std::time::Duration;
 use common::{configs, run};
 use half::bf16;
 use halo_ccl::{
-    Algorithm, Communicator, DType, Error, FabricError, Input, PlanTable, ReduceOp, Request, Rounding, Rule,
-    TransportChoice, definition,
+    Algorithm, Communicator, Config, DType, Error, FabricError, Input, PlanTable, ReduceOp, Request,
+    Rounding, Rule, TransportChoice, definition,
 };
 
 fn floats(rank: usize, count: usize) -> Vec<f32> {
@@ -31,14 +31,27 @@ const SIZES: [usize; 8] = [0, 1, 2, 1023, 4096, 4097, 40_000, 300_001];
 fn every_collective_is_right_over_shm_and_tcp_at_any_rank_count_and_size() {
     for transport in [TransportChoice::Shm, TransportChoice::Tcp] {
         for world in [1, 2, 3, 4] {
-            run(&configs(world, transport), |mut communicator| {
-                for count in SIZES {
-                    everything(&mut communicator, count);
-                }
-                communicator.close().unwrap();
-            });
+            every_size(&configs(world, transport));
         }
     }
+}
+
+#[test]
+fn every_collective_is_right_over_several_tcp_sockets() {
+    for (world, tcp_sockets) in [(2, 2), (3, 3), (2, 8)] {
+        let mut configs = configs(world, TransportChoice::Tcp);
+        configs.iter_mut().for_each(|config| config.tcp_sockets = tcp_sockets);
+        every_size(&configs);
+    }
+}
+
+fn every_size(configs: &[Config]) {
+    run(configs, |mut communicator| {
+        for count in SIZES {
+            everything(&mut communicator, count);
+        }
+        communicator.close().unwrap();
+    });
 }
 
 fn everything(communicator: &mut Communicator, count: usize) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::FabricError;
 use crate::key::Key;
+use crate::tcp::MOST_SOCKETS;
 
 /// Payload bytes of one slot unless configured otherwise.
 pub const DEFAULT_SLOT_BYTES: usize = 128 * 1024;
@@ -145,6 +146,8 @@ pub struct Config {
     pub rdma_device: Option<String>,
     /// What becomes of a link that loses one of several rails.
     pub lost_rail: LostRail,
+    /// TCP connections to each peer: large payloads are split over them.
+    pub tcp_sockets: usize,
     /// Payload bytes of one slot: a multiple of 64.
     pub slot_bytes: usize,
     /// Slots per peer: at least 2.
@@ -179,6 +182,7 @@ impl Config {
             address: None,
             rdma_device: None,
             lost_rail: LostRail::Continue,
+            tcp_sockets: 1,
             slot_bytes: DEFAULT_SLOT_BYTES,
             slots: DEFAULT_SLOTS,
             spin: Duration::from_micros(50),
@@ -197,6 +201,7 @@ impl Config {
     pub fn from_env(rank: usize, world: usize) -> Result<Self, FabricError> {
         let mut config = Self::new(rank, world);
         set(&mut config.transport, halo_env::HALO_TRANSPORT)?;
+        set(&mut config.tcp_sockets, halo_env::HALO_TCP_SOCKETS)?;
         set(&mut config.slot_bytes, halo_env::HALO_SLOT_BYTES)?;
         set(&mut config.slots, halo_env::HALO_SLOTS)?;
         set(&mut config.rounding, halo_env::HALO_ROUNDING)?;
@@ -233,6 +238,9 @@ impl Config {
                 format!("{} of world {}", self.rank, self.world),
                 "a rank below the world size",
             );
+        }
+        if !(1..=MOST_SOCKETS).contains(&self.tcp_sockets) {
+            return refuse("tcp_sockets", self.tcp_sockets.to_string(), "1 to 8 sockets");
         }
         if self.slot_bytes < 64 || !self.slot_bytes.is_multiple_of(64) || self.slot_bytes > 1 << 30 {
             return refuse("slot_bytes", self.slot_bytes.to_string(), "a multiple of 64 from 64 to 1 GiB");
@@ -309,6 +317,8 @@ mod tests {
         assert!(refused(|c| c.world = 0).contains("world"));
         assert!(refused(|c| c.slot_bytes = 100).contains("slot_bytes"));
         assert!(refused(|c| c.slots = 1).contains("slots"));
+        assert!(refused(|c| c.tcp_sockets = 0).contains("tcp_sockets"));
+        assert!(refused(|c| c.tcp_sockets = 9).contains("tcp_sockets"));
         assert!(refused(|c| c.timeout = Duration::ZERO).contains("timeout"));
         assert!(Config::new(1, 2).validate().is_ok());
     }

@@ -51,8 +51,11 @@ pub(crate) fn sleep_on_sockets(sockets: &mut [PollFd<'_>], at_most: Duration) {
 }
 
 /// What a socket is polled for.
-pub(crate) fn interest(has_backlog: bool) -> PollFlags {
-    if has_backlog { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN }
+pub(crate) fn interest(awaits_bytes: bool, has_backlog: bool) -> PollFlags {
+    let mut flags = PollFlags::empty();
+    flags.set(PollFlags::IN, awaits_bytes);
+    flags.set(PollFlags::OUT, has_backlog);
+    flags
 }
 
 fn timespec(duration: Duration) -> Timespec {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustix::event::PollFd;
+use smallvec::SmallVec;
 
 use crate::arena::Arena;
 use crate::message::{Lend, Outgoing};
@@ -110,8 +111,8 @@ pub(crate) trait Link {
 pub(crate) enum Alarm<'a> {
     /// The peer rings the bell in the arena.
     Bell,
-    /// A socket becomes ready.
-    Socket(PollFd<'a>),
+    /// One of its sockets becomes ready.
+    Sockets(SmallVec<[PollFd<'a>; 1]>),
     /// Nothing: short naps must do.
     None,
 }

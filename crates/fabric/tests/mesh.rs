@@ -102,6 +102,40 @@ fn what_was_read_from_its_socket_before_the_sleep_ends_it_at_once() {
 }
 
 #[test]
+fn parts_that_come_by_further_sockets_wake_a_sleeper() {
+    let mut configs = configs(2, TransportChoice::Tcp);
+    for config in &mut configs {
+        (config.tcp_sockets, config.slot_bytes) = (3, 128 * 1024);
+    }
+    let long = Duration::from_secs(60);
+    let results = run(&configs, |mut mesh| {
+        let start = Instant::now();
+        for number in 0..40u8 {
+            if mesh.rank() == 0 {
+                let payload = vec![number; 128 * 1024 - usize::from(number)];
+                wait(&mut mesh, |mesh| mesh.can_send(1).then_some(()));
+                mesh.send(1, Tag::default(), &payload).unwrap();
+                continue;
+            }
+            mesh.progress().unwrap();
+            while mesh.head(0).unwrap().is_none() {
+                mesh.sleep(&[0], long);
+                mesh.progress().unwrap();
+            }
+            let payload = mesh.head(0).unwrap().unwrap().payload;
+            assert_eq!(payload.len(), 128 * 1024 - usize::from(number));
+            assert!(payload.iter().all(|byte| *byte == number));
+            mesh.release(0).unwrap();
+        }
+        mesh.close().unwrap();
+        start.elapsed()
+    });
+    for took in results {
+        assert!(took.unwrap() < long, "nobody slept through an arrival");
+    }
+}
+
+#[test]
 fn messages_between_all_pairs_arrive_in_order_over_shm_and_tcp() {
     for (transport, expected) in [
         (TransportChoice::Shm, Transport::Shm),

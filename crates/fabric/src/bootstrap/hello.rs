@@ -25,6 +25,7 @@ pub(super) struct Hello {
     pub(super) host_identity: String,
     /// Where this rank takes control and data connections.
     pub(super) address: SocketAddr,
+    pub(super) tcp_sockets: usize,
     pub(super) slot_bytes: usize,
     pub(super) slots: usize,
     pub(super) transport: TransportChoice,
@@ -54,6 +55,7 @@ impl Hello {
             pid: std::process::id(),
             host_identity: host::identity()?,
             address,
+            tcp_sockets: config.tcp_sockets,
             slot_bytes: config.slot_bytes,
             slots: config.slots,
             transport: config.transport,
@@ -130,6 +132,7 @@ pub(super) fn agree(our_rank: usize, hellos: &[Hello]) -> Result<(), FabricError
     for (rank, theirs) in hellos.iter().enumerate() {
         let settings = [
             ("halo version", ours.version.clone(), theirs.version.clone()),
+            ("tcp_sockets", ours.tcp_sockets.to_string(), theirs.tcp_sockets.to_string()),
             ("slot_bytes", ours.slot_bytes.to_string(), theirs.slot_bytes.to_string()),
             ("slots", ours.slots.to_string(), theirs.slots.to_string()),
             ("transport", ours.transport.to_string(), theirs.transport.to_string()),
@@ -243,6 +246,8 @@ mod tests {
         let (a, mut b) = (hello(0, TransportChoice::Auto), hello(1, TransportChoice::Tcp));
         let error = agree(0, &[a.clone(), b.clone()]).unwrap_err().to_string();
         assert!(error.contains("transport") && error.contains("auto") && error.contains("tcp"), "{error}");
+        b = Hello { tcp_sockets: 4, ..hello(1, TransportChoice::Auto) };
+        assert!(agree(1, &[a.clone(), b]).unwrap_err().to_string().contains("tcp_sockets"));
         b = Hello { slots: 4, ..hello(1, TransportChoice::Auto) };
         assert!(agree(1, &[a.clone(), b]).unwrap_err().to_string().contains("slots"));
         let agreed = vec![("plan table".to_owned(), "measured".to_owned())];

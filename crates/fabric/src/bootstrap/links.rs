@@ -131,8 +131,12 @@ pub(super) fn connect(
             (Offer::Rdma(offer), _, Some(pending)) => AnyLink::Rdma(pending.connect(offer).map_err(failed)?),
             (Offer::Tcp, ..) => {
                 let hello = &hellos[peer.info.peer];
-                let data = meet(config.rank, hello, Purpose::Data, &mut receptions.first, key, deadline)?;
-                let link = TcpLink::new(data.stream, config.rank, peer.info.peer, layout);
+                let reception = &mut receptions.first;
+                let connect = |_| meet(config.rank, hello, Purpose::Data, reception, key, deadline);
+                let connections: Vec<Connection> =
+                    (0..config.tcp_sockets).map(connect).collect::<Result<_, _>>()?;
+                let streams = connections.into_iter().map(|connection| connection.stream).collect();
+                let link = TcpLink::new(streams, config.rank, peer.info.peer, layout);
                 AnyLink::Tcp(link.map_err(|error| failed(error.to_string()))?)
             }
             _ => return Err(failed("both ranks chose different transports".to_owned())),

@@ -1,6 +1,6 @@
 //! Where a rank takes its peers' connections during bootstrap, in whatever order they come.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ pub(super) struct Reception {
     listener: TcpListener,
     rank: usize,
     key: Key,
-    early: HashMap<(u32, usize), Connection>,
+    /// In the order in which a rank has called.
+    early: HashMap<(u32, usize), VecDeque<Connection>>,
 }
 
 /// Where they come: at the data address, and in the networks of further rails.
@@ -50,7 +51,8 @@ impl Reception {
         deadline: Instant,
     ) -> Result<Connection, FabricError> {
         loop {
-            if let Some(mut connection) = self.early.remove(&(purpose as u32, rank)) {
+            let waiting = self.early.get_mut(&(purpose as u32, rank));
+            if let Some(mut connection) = waiting.and_then(VecDeque::pop_front) {
                 peer.clone_into(&mut connection.peer);
                 return Ok(connection);
             }
@@ -59,7 +61,8 @@ impl Reception {
                 self.listener.accept().map_err(|error| FabricError::system("accept", error))?;
             match Connection::answer(stream, self.rank, &self.key, deadline.min(Instant::now() + PATIENCE)) {
                 Ok(caller) => {
-                    drop(self.early.insert((caller.purpose as u32, caller.rank), caller.connection));
+                    let key = (caller.purpose as u32, caller.rank);
+                    self.early.entry(key).or_default().push_back(caller.connection);
                 }
                 Err(error) => tracing::warn!(%from, %error, "turned a caller away"),
             }

@@ -211,12 +211,12 @@ impl Mesh {
 
     /// Sleeps until one of `peers` does something, for about `at_most`: for a rank that has waited long.
     pub fn sleep(&self, peers: &[usize], at_most: Duration) {
-        let (mut sockets, mut bells) = (SmallVec::<[_; 16]>::new(), 0);
+        let (mut sockets, mut bells, mut silent) = (SmallVec::<[_; 16]>::new(), 0, 0);
         for peer in peers {
             match self.peer(*peer).link.alarm() {
                 Alarm::Bell => bells += 1,
-                Alarm::Socket(socket) => sockets.push(socket),
-                Alarm::None => {}
+                Alarm::Sockets(more) => sockets.extend(more),
+                Alarm::None => silent += 1,
             }
         }
         let stirred = || peers.iter().any(|peer| self.has_stirred(*peer));
@@ -226,12 +226,12 @@ impl Mesh {
             doorbell::sleep(&self.arena, self.layout.bell(), at_most, stirred);
         } else if stirred() {
             // It was read from its socket after the plan had looked: no socket tells of it any more.
-        } else if sockets.len() == peers.len() {
+        } else if bells + silent == 0 {
             // What waits to leave must not sleep with us: somebody may wait for it.
             let backlogs = self.peers.iter().flatten().filter(|peer| !peer.link.flushed());
-            sockets.extend(backlogs.filter_map(|peer| match peer.link.alarm() {
-                Alarm::Socket(socket) => Some(socket),
-                Alarm::Bell | Alarm::None => None,
+            sockets.extend(backlogs.flat_map(|peer| match peer.link.alarm() {
+                Alarm::Sockets(sockets) => sockets,
+                Alarm::Bell | Alarm::None => SmallVec::new(),
             }));
             doorbell::sleep_on_sockets(&mut sockets, at_most);
         } else {

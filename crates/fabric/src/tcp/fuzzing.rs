@@ -10,7 +10,7 @@ const LAYOUT: Layout = Layout { world: 2, slot_bytes: 256, slots: 2 };
 /// Reads the bytes as a peer's side of a TCP link, in pieces of `piece` bytes, until they end or make no sense.
 pub(crate) fn stream(bytes: &[u8], piece: usize) {
     let arena = Arena::allocate(LAYOUT.arena_bytes()).expect("a few pages of memory");
-    let mut receiver = Receiver::new(0, 1, LAYOUT);
+    let mut receiver = Receiver::new(0, 1, LAYOUT, 1);
     let mut pieces = Pieces::new(bytes, piece);
     let mut consumed = 0;
     while !pieces.ended() {

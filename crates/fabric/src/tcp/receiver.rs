@@ -1,8 +1,9 @@
-//! The receiving half of a TCP link: bytes from the socket into slots, then the flag.
+//! The receiving half of a TCP link: bytes from the sockets into slots, then the flag.
 
 use std::io::{self, IoSliceMut, Read};
 use std::time::{Duration, Instant};
 
+use super::parts::{MOST_SOCKETS, part};
 use crate::arena::Arena;
 use crate::layout::{FLAG_IN_TRAILER, LINE, Layout};
 use crate::link::LinkFailure;
@@ -21,6 +22,7 @@ pub(super) struct Receiver {
     rank: usize,
     peer: usize,
     layout: Layout,
+    sockets: usize,
     input: Box<[u8]>,
     start: usize,
     end: usize,
@@ -36,16 +38,18 @@ pub(super) struct Receiver {
 #[derive(Debug)]
 struct Partial {
     header: Header,
-    filled: usize,
+    /// Bytes that have come of each socket's part.
+    filled: [usize; MOST_SOCKETS],
 }
 
 impl Receiver {
-    pub(super) fn new(rank: usize, peer: usize, layout: Layout) -> Self {
+    pub(super) fn new(rank: usize, peer: usize, layout: Layout, sockets: usize) -> Self {
         let input = vec![0; INPUT_BYTES].into_boxed_slice();
         Self {
             rank,
             peer,
             layout,
+            sockets,
             input,
             start: 0,
             end: 0,
@@ -56,19 +60,23 @@ impl Receiver {
         }
     }
 
-    /// Takes in everything the socket has. Returns at once when it has nothing. `consumed` of the peer's messages have
-    /// been given back, so that their slots are free.
+    /// Takes in everything the first socket has, up to a payload that lacks parts of the others. Returns at once when there
+    /// is nothing. `consumed` of the peer's messages have been given back, so that their slots are free.
     pub(super) fn receive(
         &mut self,
         mut stream: impl Read,
         arena: &Arena,
         consumed: u64,
     ) -> Result<(), LinkFailure> {
+        if self.start < self.end {
+            // It came behind a payload whose other parts have come since.
+            self.deliver(arena)?;
+        }
         if let Some(closed) = self.closed {
             let unexplained = closed.elapsed() > EXPLANATION;
             return if unexplained { Err("the peer closed the data connection".to_owned()) } else { Ok(()) };
         }
-        loop {
+        while !(self.lacks_parts() && self.missing(0) == 0) {
             match self.read(&mut stream, arena, consumed) {
                 Ok((0, _)) => {
                     self.closed = Some(Instant::now());
@@ -85,6 +93,52 @@ impl Receiver {
                 Err(error) => return Err(error.to_string()),
             }
         }
+        Ok(())
+    }
+
+    /// Whether a payload has begun of which other sockets than the first have not brought their parts.
+    pub(super) fn lacks_parts(&self) -> bool {
+        (1..self.sockets).any(|index| self.missing(index) > 0)
+    }
+
+    /// Whether socket `index` can bring anything that is waited for.
+    pub(super) fn awaits(&self, index: usize) -> bool {
+        if index == 0 { !(self.lacks_parts() && self.missing(0) == 0) } else { self.missing(index) > 0 }
+    }
+
+    /// Bytes that are outstanding of a socket's part of the payload that has begun.
+    fn missing(&self, index: usize) -> usize {
+        self.partial.as_ref().map_or(0, |partial| {
+            part(partial.header.bytes_in_slot(), self.sockets, index).len() - partial.filled[index]
+        })
+    }
+
+    /// Takes in what a further socket has of its part.
+    pub(super) fn receive_part(
+        &mut self,
+        index: usize,
+        mut stream: impl Read,
+        arena: &Arena,
+    ) -> Result<(), LinkFailure> {
+        let slot = self.layout.slot(self.rank, self.peer, self.received + 1);
+        while let Some(partial) = &mut self.partial {
+            let part = part(partial.header.bytes_in_slot(), self.sockets, index);
+            let filled = part.start + partial.filled[index];
+            if filled == part.end {
+                break;
+            }
+            match stream.read(arena.slot_mut(slot + filled, part.end - filled)) {
+                Ok(0) => {
+                    self.closed.get_or_insert_with(Instant::now);
+                    return Ok(());
+                }
+                Ok(count) => partial.filled[index] += count,
+                Err(error) if would_wait(&error) => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        self.complete(arena);
+        Ok(())
     }
 
     /// One read; how many bytes came, and for how many there was room.
@@ -92,10 +146,11 @@ impl Receiver {
         debug_assert!(self.partial.is_none() || self.start == self.end, "delivered before reading");
         let slot = self.layout.slot(self.rank, self.peer, self.received + 1);
         if let Some(partial) = &mut self.partial {
-            let missing = partial.header.bytes_in_slot() - partial.filled;
+            let own = part(partial.header.bytes_in_slot(), self.sockets, 0);
+            let missing = own.len() - partial.filled[0];
             if missing > STRAIGHT_BYTES {
-                let count = stream.read(arena.slot_mut(slot + partial.filled, missing))?;
-                partial.filled += count;
+                let count = stream.read(arena.slot_mut(slot + partial.filled[0], missing))?;
+                partial.filled[0] += count;
                 return Ok((count, missing));
             }
         } else if self.start == self.end && self.received - consumed < self.layout.slots as u64 {
@@ -133,23 +188,31 @@ impl Receiver {
             if self.partial.is_none() && !self.begin(arena)? {
                 return Ok(());
             }
+            let here = self.missing(0).min(self.end - self.start);
             let Some(partial) = &mut self.partial else { continue };
-            let number = self.received + 1;
-            let slot = self.layout.slot(self.rank, self.peer, number);
-            let missing = partial.header.bytes_in_slot() - partial.filled;
-            let here = missing.min(self.end - self.start);
-            arena.write(slot + partial.filled, &self.input[self.start..self.start + here]);
+            let slot = self.layout.slot(self.rank, self.peer, self.received + 1);
+            arena.write(slot + partial.filled[0], &self.input[self.start..self.start + here]);
             self.start += here;
-            partial.filled += here;
-            if here < missing {
+            partial.filled[0] += here;
+            if !self.complete(arena) {
                 return Ok(());
             }
-            let trailer = slot + self.layout.slot_bytes;
-            arena.write_header(trailer, &partial.header);
-            arena.store(trailer + FLAG_IN_TRAILER, Header::flag(number));
-            self.received = number;
-            self.partial = None;
         }
+    }
+
+    /// Raises the flag of the message that has begun, if all of it is here; whether it is.
+    fn complete(&mut self, arena: &Arena) -> bool {
+        let Some(partial) = &self.partial else { return false };
+        if (0..self.sockets).any(|index| self.missing(index) > 0) {
+            return false;
+        }
+        let number = self.received + 1;
+        let trailer = self.layout.slot(self.rank, self.peer, number) + self.layout.slot_bytes;
+        arena.write_header(trailer, &partial.header);
+        arena.store(trailer + FLAG_IN_TRAILER, Header::flag(number));
+        self.received = number;
+        self.partial = None;
+        true
     }
 
     /// Reads the next trailer, if it is here whole. Credit is stored at once; a message becomes the partial one.
@@ -172,8 +235,9 @@ impl Receiver {
                 header.length, self.layout.slot_bytes
             ));
         }
-        let filled = header.bytes_in_slot().min(self.ahead);
-        self.take_back(arena, filled);
+        let mut filled = [0; MOST_SOCKETS];
+        filled[0] = part(header.bytes_in_slot(), self.sockets, 0).len().min(self.ahead);
+        self.take_back(arena, filled[0]);
         self.partial = Some(Partial { header, filled });
         Ok(true)
     }

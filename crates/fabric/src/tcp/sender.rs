@@ -1,10 +1,9 @@
-//! The sending half of a TCP link: one gathered write per message; what the socket does not take waits here.
+//! The sending half of one socket: one gathered write per message or part of one; what the socket does not take waits here.
 
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 
-use crate::layout::{LINE, Layout};
-use crate::message::{HEADER_BYTES, Outgoing};
+use crate::layout::Layout;
 use crate::wire::would_wait;
 
 #[derive(Debug)]
@@ -30,20 +29,20 @@ impl Sender {
         self.backlog.is_empty()
     }
 
-    pub(super) fn send(&mut self, mut stream: &TcpStream, message: &Outgoing<'_>) -> io::Result<()> {
-        let (trailer, payload) = (trailer(message), message.long_payload());
+    /// Sends a trailer, or none, and the payload behind it.
+    pub(super) fn send(&mut self, mut stream: &TcpStream, trailer: &[u8], payload: &[u8]) -> io::Result<()> {
         self.flush(stream)?;
         let mut taken = 0;
         if self.is_empty() {
-            let parts = [IoSlice::new(&trailer), IoSlice::new(payload)];
+            let parts = [IoSlice::new(trailer), IoSlice::new(payload)];
             taken = match stream.write_vectored(&parts) {
                 Ok(count) => count,
                 Err(error) if would_wait(&error) => 0,
                 Err(error) => return Err(error),
             };
         }
-        self.backlog.extend_from_slice(&trailer[taken.min(LINE)..]);
-        self.backlog.extend_from_slice(&payload[taken.saturating_sub(LINE)..]);
+        self.backlog.extend_from_slice(&trailer[taken.min(trailer.len())..]);
+        self.backlog.extend_from_slice(&payload[taken.saturating_sub(trailer.len())..]);
         Ok(())
     }
 
@@ -59,11 +58,4 @@ impl Sender {
         self.sent = 0;
         Ok(())
     }
-}
-
-fn trailer(message: &Outgoing<'_>) -> [u8; LINE] {
-    let mut bytes = [0; LINE];
-    bytes[..HEADER_BYTES].copy_from_slice(bytemuck::bytes_of(&message.header()));
-    bytes[HEADER_BYTES..].copy_from_slice(&message.number.to_ne_bytes());
-    bytes
 }
