@@ -75,6 +75,9 @@ pub enum Peer {
     Gloo,
     /// Nothing above the memory or the sockets: half of a ping-pong, or a stream.
     Floor,
+    /// One message of halo's own fabric, with nothing above it: half of a ping-pong.
+    #[value(name = "fabric-write")]
+    FabricWrite,
     /// `ib_write_lat` of perftest: the floor over RDMA.
     #[value(name = "ib-write-lat")]
     IbWriteLat,
@@ -102,6 +105,7 @@ impl Peer {
             Self::Mpich => "MPICH",
             Self::Gloo => "Gloo",
             Self::Floor => "floor",
+            Self::FabricWrite => "fabric write",
             Self::IbWriteLat => "ib_write_lat",
             Self::Exchange => "both write",
             Self::ExchangeSum => "both write, sum",
@@ -182,6 +186,7 @@ pub fn processes(peer: Peer, place: Place) -> Result<Vec<Invocation>, Error> {
             vec![rank("0"), rank("1")]
         }
         Peer::Floor
+        | Peer::FabricWrite
         | Peer::IbWriteLat
         | Peer::Exchange
         | Peer::ExchangeSum

@@ -22,8 +22,8 @@ const ROUND: Duration = Duration::from_secs(240);
 pub fn peers(place: Place) -> &'static [Peer] {
     match place {
         Place::OneMachine => &[Peer::Halo, Peer::IbWriteLat, Peer::Exchange, Peer::ExchangeSum],
-        Place::PluginOneMachine => &[Peer::Halo, Peer::IbWriteLat],
-        Place::PluginRdma => &[Peer::Halo, Peer::IbWriteLat, Peer::IbWriteBwOneWay],
+        Place::PluginOneMachine => &[Peer::Halo, Peer::FabricWrite, Peer::IbWriteLat],
+        Place::PluginRdma => &[Peer::Halo, Peer::FabricWrite, Peer::IbWriteLat, Peer::IbWriteBwOneWay],
         _ => {
             &[Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::Exchange, Peer::ExchangeSum, Peer::IbWriteBw]
         }
@@ -49,6 +49,7 @@ pub fn run(place: Place, rounds: usize, without: &[Peer], results: &mut Results)
         .env("OPENMPI", cache.join("peers/openmpi").display().to_string())
         .env("SSH", ssh.path().display().to_string())
         .env("RDMA_FLOOR", built("rdma-floor").display().to_string())
+        .env("FABRIC_WRITE", built("fabric-write").display().to_string())
         .env("PLUGIN_HOST", built("plugin-host").display().to_string())
         .env("PLUGIN", built("libhalo.so").display().to_string())
         .env("PEERS", names.join(" "))
@@ -97,6 +98,7 @@ fn tag(peer: Peer) -> &'static str {
         Peer::Mpich => "mpich",
         Peer::Gloo => "gloo",
         Peer::Floor => "floor",
+        Peer::FabricWrite => "fabric_write",
         Peer::IbWriteLat => "ib_write_lat",
         Peer::Exchange => "exchange",
         Peer::ExchangeSum => "exchange_sum",

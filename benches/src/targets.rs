@@ -43,7 +43,9 @@ const fn target(
 /// Every target of a two-rank sum, and of the plugin's messages.
 pub const TARGETS: &[Target] = {
     use Bound::{BandwidthAtLeast, TimeAtMost};
-    use Peer::{ExchangeSum, Floor, Gloo, IbWriteBw, IbWriteBwOneWay, IbWriteLat, Iperf3, OpenMpi};
+    use Peer::{
+        ExchangeSum, FabricWrite, Floor, Gloo, IbWriteBw, IbWriteBwOneWay, IbWriteLat, Iperf3, OpenMpi,
+    };
     use Place::{OneMachine, PluginOneMachine, PluginRdma, PluginTcp, Shm, Tcp, TwoMachines};
     use Quantile::{P10, P50};
     &[
@@ -74,6 +76,9 @@ pub const TARGETS: &[Target] = {
         // What bare sockets reach from memory to memory, which iperf3 does not do.
         target(PluginTcp, 64 * MIB, P50, &[Floor], BandwidthAtLeast(1.0)),
         target(PluginTcp, 512 * KIB, P50, &[Floor], BandwidthAtLeast(1.0)),
+        target(PluginOneMachine, 8 * KIB, P10, &[FabricWrite], TimeAtMost(1.2)),
+        target(PluginRdma, 8 * KIB, P10, &[FabricWrite], TimeAtMost(1.2)),
+        // One write and nothing else, which the fabric does not do: it raises a flag behind the payload.
         target(PluginOneMachine, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.2)),
         target(PluginRdma, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.2)),
         target(PluginRdma, 4 * MIB, P50, &[IbWriteBwOneWay], BandwidthAtLeast(0.9)),

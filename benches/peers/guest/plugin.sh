@@ -5,6 +5,9 @@ first=192.168.100.1
 for round in $(seq "$ROUNDS"); do
   echo "@ round $round"
   if wanted ib_write_lat; then write_lat 8192 "$first"; fi
+  if wanted fabric_write; then
+    HALO_TRANSPORT=rdma "$FABRIC_WRITE" --rank "$RANK" --rendezvous "$first:29710" 8192:1000 || exit 1
+  fi
   if wanted halo; then
     HALO_TRANSPORT=rdma "$PLUGIN_HOST" --library "$PLUGIN" peer bench --rank "$RANK" --rendezvous "$first:29700" \
       latency:8192:1000 stream:4194304:40:4 2>/run/plugin.err || { cat /run/plugin.err >&2; exit 1; }
