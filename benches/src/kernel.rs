@@ -5,6 +5,7 @@ use std::time::Instant;
 use halo_ccl::{Arithmetic, DType, ReduceOp, Rounding, Source, reduce};
 use serde::Serialize;
 
+use crate::buffer::Buffer;
 use crate::results::median;
 
 const SMALL: usize = 20 << 10;
@@ -37,9 +38,9 @@ pub const LARGE_TARGET: f64 = 0.85;
 
 /// Measures both, in turn, `rounds` times.
 pub fn measure(rounds: usize) -> Kernel {
-    let small: Vec<Buffer> = (0..4).map(|seed| Buffer::of_values(SMALL, seed)).collect();
-    let large: Vec<Buffer> = (0..2).map(|seed| Buffer::of_values(LARGE, seed)).collect();
-    let (mut small_output, mut large_output) = (Buffer::of_values(SMALL, 4), Buffer::of_values(LARGE, 4));
+    let small: Vec<Buffer> = (0..4).map(|seed| values(SMALL, seed)).collect();
+    let large: Vec<Buffer> = (0..2).map(|seed| values(LARGE, seed)).collect();
+    let (mut small_output, mut large_output) = (values(SMALL, 4), values(LARGE, 4));
     let floats: Vec<Vec<f32>> = (0..2).map(|seed| vec![seed as f32; LARGE / 4]).collect();
     let mut float_output = vec![0f32; LARGE / 4];
     let (mut smalls, mut ratios) = (Vec::new(), Vec::new());
@@ -56,39 +57,19 @@ pub fn measure(rounds: usize) -> Kernel {
     }
 }
 
-/// Bytes at an address that is a multiple of a cache line, as in the slots of an arena.
-struct Buffer {
-    memory: Vec<u8>,
-    start: usize,
-    bytes: usize,
-}
-
-impl Buffer {
-    /// bf16 values that are no special ones.
-    fn of_values(bytes: usize, seed: u8) -> Self {
-        const LINE: usize = 64;
-        let memory = vec![0; bytes + LINE];
-        let start = memory.as_ptr().align_offset(LINE);
-        let mut buffer = Self { memory, start, bytes };
-        for (at, value) in buffer.get_mut().iter_mut().enumerate() {
-            *value = if at % 2 == 0 { at as u8 ^ seed } else { 0x3f };
-        }
-        buffer
+/// bf16 values that are no special ones.
+fn values(bytes: usize, seed: u8) -> Buffer {
+    let mut buffer = Buffer::new(bytes);
+    for (at, value) in buffer.iter_mut().enumerate() {
+        *value = if at % 2 == 0 { at as u8 ^ seed } else { 0x3f };
     }
-
-    fn get(&self) -> &[u8] {
-        &self.memory[self.start..][..self.bytes]
-    }
-
-    fn get_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..][..self.bytes]
-    }
+    buffer
 }
 
 fn sum(inputs: &[Buffer], output: &mut Buffer) {
-    let sources: [Source<'_>; 4] = std::array::from_fn(|at| Source::Bytes(inputs[at % inputs.len()].get()));
+    let sources: [Source<'_>; 4] = std::array::from_fn(|at| Source::Bytes(&inputs[at % inputs.len()]));
     let arithmetic = Arithmetic { dtype: DType::BF16, op: ReduceOp::Sum, rounding: Rounding::Once };
-    reduce(arithmetic, &sources[..inputs.len()], output.get_mut());
+    reduce(arithmetic, &sources[..inputs.len()], output);
 }
 
 fn add(left: &[f32], right: &[f32], output: &mut [f32]) {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use halo_benches::buffer::Buffer;
 use halo_benches::line::{Line, Work, pin};
 use halo_ccl::{Communicator, Config, DType, Error, Input, ReduceOp, TransportChoice};
 
@@ -87,8 +88,7 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
 }
 
 fn measure(communicator: &mut Communicator, work: Work, marks: bool) -> Result<Line, Error> {
-    // Pages that were never written would all be one page of zeros.
-    let (input, mut output) = (vec![1; work.bytes], vec![1; work.bytes]);
+    let (input, mut output) = (Buffer::new(work.bytes), Buffer::new(work.bytes));
     let mut once = |communicator: &mut Communicator| {
         communicator.all_reduce(Input::From(&input), &mut output, DType::BF16, ReduceOp::Sum)
     };
