@@ -76,7 +76,7 @@ impl Receiver {
             let unexplained = closed.elapsed() > EXPLANATION;
             return if unexplained { Err("the peer closed the data connection".to_owned()) } else { Ok(()) };
         }
-        while !(self.lacks_parts() && self.missing(0) == 0) {
+        while self.awaits(0) {
             match self.read(&mut stream, arena, consumed) {
                 Ok((0, _)) => {
                     self.closed = Some(Instant::now());
