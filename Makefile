@@ -17,18 +17,20 @@ export RAY_USAGE_STATS_ENABLED = 0
         bench-peers bench-plugin fit fuzz build packages python setup setup-test header bindings clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 demo: setup build python ## serve a tiny model on two ranks of this machine and check every collective
 	@target/release/halo-cluster launch --local --detach --python $(PY)
 	@$(PY) -m halo.demo --status "$(CURDIR)/target/release/halo-cluster status --json"; \
 	  status=$$?; target/release/halo-cluster stop; exit $$status
 
-test: setup-test build python test-rust test-aarch64 test-plugin test-python test-hosts test-system test-soft-roce test-e2e ## run every test
+test: setup-test build python test-rust test-aarch64 test-python test-hosts test-system test-soft-roce test-e2e ## run every test
 
-test-rust: ## unit, property and integration tests
-	$(CARGO) test --workspace --exclude halo-soft-roce --exclude halo-hosts --exclude halo-system --exclude halo-e2e \
-	  --exclude halo-plugin-host
+# The same selection of packages everywhere: by another one, features are resolved anew and dependencies compiled again.
+TEST := $(CARGO) test --workspace
+
+test-rust: ## unit, property and integration tests; those that need root or virtual machines are listed as ignored
+	$(TEST)
 
 # Linked without a C compiler for that processor: the C library that comes with Rust has everything but an empty libdl.
 AARCH64 := aarch64-unknown-linux-musl
@@ -39,8 +41,8 @@ test-aarch64: ## the reductions with NEON, on an emulated processor
 	  --config 'target.$(AARCH64).linker="rust-lld"' --config 'target.$(AARCH64).runner="qemu-aarch64-static"' \
 	  --config 'target.$(AARCH64).rustflags=["-Clink-self-contained=yes", "-Lnative=target/$(AARCH64)"]' reduce::
 
-test-plugin: ## the net plugin, by hosts that drive it as RCCL and NCCL do
-	$(CARGO) test -p halo-plugin-host -- --nocapture --test-threads 1
+test-plugin: ## every test of the net plugin, over TCP (part of test-rust) and in virtual machines (part of test-soft-roce)
+	$(TEST) --test plugin-host -- --include-ignored --nocapture --test-threads 1
 
 test-nccl: build ## two ranks of real NCCL on one NVIDIA GPU, through the plugin (not part of `make test`)
 	@$(PYTHON) tests/nccl/two_ranks.py; status=$$?; \
@@ -50,22 +52,20 @@ test-python: ## the Python package, with real torch
 	$(PY) -m pytest -q python/tests
 
 test-hosts: ## network namespaces as hosts, with sshd; a launcher whose disk is full (root)
-	$(CARGO) test -p halo-hosts -- --include-ignored
-	$(CARGO) test -p halo-cluster --test disk -- --include-ignored
+	$(TEST) --test hosts --test disk -- --ignored
 
 test-system: ## halo-cluster sets up hosts and takes it back; the packages are installed (root)
-	$(CARGO) test -p halo-system --test init --test doctor --test configure --test login --test examples -- --include-ignored --test-threads 2
-	$(CARGO) test -p halo-packages --test installed -- --include-ignored
+	$(TEST) --test system --test installed -- --ignored --skip vm:: --test-threads 2
 
 # Not part of `make test`: a whole round under software emulation is nine to thirteen minutes of two processors.
 test-system-vm: ## the same on a virtual machine with real systemd, NetworkManager, firewalld, apt and grub (root)
-	$(CARGO) test -p halo-system --test vm -- --include-ignored --nocapture
+	$(TEST) --test system -- --ignored --nocapture vm::
 
-test-soft-roce: ## real verbs, in virtual machines with Soft-RoCE
-	$(CARGO) test -p halo-soft-roce -- --nocapture --test-threads 1
+test-soft-roce: ## real verbs, for halo and for the net plugin, in virtual machines with Soft-RoCE
+	$(TEST) --test soft-roce --test plugin-host -- --ignored --nocapture --test-threads 1
 
 test-e2e: ## vLLM, Ray and `verify` on two hosts and on one (root)
-	$(CARGO) test -p halo-e2e -- --include-ignored --nocapture --test-threads 1
+	$(TEST) --test e2e -- --ignored --nocapture --test-threads 1
 
 lint: setup ## formatting, clippy, dependency rules, ruff
 	$(CARGO) fmt --all --check
@@ -121,7 +121,7 @@ setup-test: ## what `make test` needs
 	@$(PYTHON) python/env/setup.py --venv $(VENV)
 
 header: ## write ffi/include/halo.h anew
-	UPDATE_HEADER=1 $(CARGO) test --quiet -p halo-ffi --test header
+	UPDATE_HEADER=1 $(TEST) --quiet --test header
 
 bindings: ## write crates/verbs/src/sys.rs anew (libibverbs-dev and libclang are needed)
 	cd crates/verbs/bindings && CARGO_TARGET_DIR=$(CURDIR)/target/bindings PATH="$$PATH:$$HOME/.cargo/bin" cargo run --quiet

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use halo_built::program;
+
 /// What `command` prints; it must succeed.
 fn output(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -12,17 +14,10 @@ fn output(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A program as `make build` leaves it.
-fn built(name: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release").join(name);
-    assert!(path.exists(), "{} is not there: run `make build` first", path.display());
-    path
-}
-
 /// Both packages: the DEB, the RPM.
 fn packages(out: &Path) -> [PathBuf; 2] {
     let mut make = Command::new(env!("CARGO_BIN_EXE_halo-packages"));
-    make.arg("--halo-cluster").arg(built("halo-cluster")).arg("--halo-perf").arg(built("halo-perf"));
+    make.arg("--halo-cluster").arg(program("halo-cluster")).arg("--halo-perf").arg(program("halo-perf"));
     make.arg("--root").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).arg("--out").arg(out);
     let said = output(&mut make);
     [".deb", ".rpm"]

@@ -138,6 +138,7 @@ impl Arena {
         self.file.as_fd()
     }
 
+    #[inline]
     fn at(&self, offset: usize, length: usize) -> *mut u8 {
         assert!(
             offset.checked_add(length).is_some_and(|end| end <= self.bytes),
@@ -148,6 +149,7 @@ impl Arena {
         unsafe { self.base.as_ptr().add(offset) }
     }
 
+    #[inline]
     #[allow(clippy::cast_ptr_alignment, reason = "checked on the next line")]
     fn word(&self, offset: usize) -> &AtomicU64 {
         let pointer = self.at(offset, 8).cast::<u64>();
@@ -158,6 +160,7 @@ impl Arena {
     }
 
     /// A word of four bytes, as futexes are.
+    #[inline]
     #[allow(clippy::cast_ptr_alignment, reason = "checked on the next line")]
     pub(crate) fn half_word(&self, offset: usize) -> &AtomicU32 {
         let pointer = self.at(offset, 4).cast::<u32>();
@@ -167,16 +170,19 @@ impl Arena {
     }
 
     /// Reads a flag or credit; what was written before its release store is visible after this.
+    #[inline]
     pub fn load(&self, offset: usize) -> u64 {
         flag::look(self.word(offset))
     }
 
     /// Raises a flag or tells a credit, after everything written before.
+    #[inline]
     pub fn store(&self, offset: usize, value: u64) {
         flag::raise(self.word(offset), value);
     }
 
     /// Copies `source` to `offset`. The caller holds the credit of the slot it writes to.
+    #[inline]
     pub fn write(&self, offset: usize, source: &[u8]) {
         let target = self.at(offset, source.len());
         // SAFETY: the target is in bounds (checked); by the slot hand-over nobody reads or writes it now, and a
@@ -185,6 +191,7 @@ impl Arena {
     }
 
     /// Writes a header into a trailer. The caller holds the credit of that slot.
+    #[inline]
     pub(crate) fn write_header(&self, offset: usize, header: &Header) {
         let bytes: &[u8; HEADER_BYTES] =
             bytemuck::bytes_of(header).try_into().expect("the bytes of a header");
@@ -195,11 +202,13 @@ impl Arena {
     }
 
     /// Reads the header of a trailer whose flag has been seen.
+    #[inline]
     pub(crate) fn read_header(&self, offset: usize) -> Header {
         bytemuck::pod_read_unaligned(self.read(offset, HEADER_BYTES))
     }
 
     /// Bytes that a peer has handed over: its flag has been seen and its credit not yet returned.
+    #[inline]
     pub fn read(&self, offset: usize, length: usize) -> &[u8] {
         let source = self.at(offset, length);
         // SAFETY: in bounds (checked) and mapped as long as `self`; by the slot hand-over nobody writes these

@@ -33,14 +33,17 @@ pub const FLAG_IN_TRAILER: usize = LINE - 8;
 
 impl Layout {
     /// Bytes of one slot with its trailer.
+    #[inline]
     pub fn slot_stride(&self) -> usize {
         self.slot_bytes + LINE
     }
 
+    #[inline]
     fn mailbox_bytes(&self) -> usize {
         self.slots * self.slot_stride() + 2 * LINE
     }
 
+    #[inline]
     fn staging_bytes(&self) -> usize {
         self.slots * self.slot_stride() + LINE
     }
@@ -51,11 +54,13 @@ impl Layout {
     }
 
     /// Offset of the bell line.
+    #[inline]
     pub fn bell(&self) -> usize {
         (self.world - 1) * (self.mailbox_bytes() + self.staging_bytes())
     }
 
     /// Which of the owner's `world - 1` areas belongs to `peer`.
+    #[inline]
     fn index(owner: usize, peer: usize) -> usize {
         debug_assert_ne!(owner, peer, "a rank has no mailbox for itself");
         if peer < owner { peer } else { peer - 1 }
@@ -68,6 +73,7 @@ impl Layout {
     }
 
     /// Offset, in `owner`'s arena, of the line where `sender` tells how many messages of `owner` it has consumed.
+    #[inline]
     pub fn credit(&self, owner: usize, sender: usize) -> usize {
         Self::index(owner, sender) * self.mailbox_bytes() + self.slots * self.slot_stride()
     }

@@ -178,6 +178,7 @@ impl Link for AnyLink {
         dispatch!(self, link => link.halt());
     }
 
+    #[inline]
     fn write_credit(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
         dispatch!(self, link => link.write_credit(arena, consumed))
     }

@@ -64,6 +64,7 @@ impl Header {
     }
 
     /// The flag behind this header where the flag is known to become visible last.
+    #[inline]
     pub(crate) fn flag(number: u64) -> u64 {
         number & NUMBER
     }
@@ -75,11 +76,13 @@ impl Header {
     }
 
     /// Whether `flag` announces message `number`; the header may still be on its way, see [`Header::is_whole`].
+    #[inline]
     pub(crate) fn announces(flag: u64, number: u64) -> bool {
         flag & NUMBER == number & NUMBER
     }
 
     /// Whether this is the header that `flag` belongs to.
+    #[inline]
     pub(crate) fn is_whole(&self, flag: u64) -> bool {
         flag >> 32 == 0 || flag >> 32 == self.check(flag)
     }
@@ -164,6 +167,7 @@ impl Lend {
 
 impl Outgoing<'_> {
     /// Its header, with a short payload in it.
+    #[inline]
     pub(crate) fn header(&self) -> Header {
         let mut header = Header {
             operation: self.tag.operation,

@@ -51,11 +51,13 @@ impl Window {
     }
 
     /// Whether this credit would be news.
+    #[inline]
     pub(crate) fn is_news(&self, consumed: u64) -> bool {
         consumed > self.acknowledged
     }
 
     /// The number of the message that was sent last.
+    #[inline]
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
@@ -73,6 +75,7 @@ impl Window {
     }
 
     /// The numbers of the peer's messages that may lie in slots, unconsumed.
+    #[inline]
     pub(crate) fn waiting(&self) -> impl Iterator<Item = u64> + use<> {
         self.consumed + 1..=self.consumed + self.slots
     }

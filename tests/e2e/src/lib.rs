@@ -1,12 +1,14 @@
 //! Real launches on real (namespace) hosts: what the tests in `tests/` share.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use halo_built::{program, python, workspace};
 use halo_hosts::Hosts;
 use serde_json::{Value, json};
 
@@ -16,45 +18,48 @@ pub fn alone() -> MutexGuard<'static, ()> {
     LAUNCH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .expect("this crate lies in the workspace")
+/// A folder that every host sees: /tmp is each host's own.
+fn place() -> PathBuf {
+    let place = workspace().join("target/tmp");
+    std::fs::create_dir_all(&place).expect("target/tmp can be made");
+    place
 }
 
-/// The Python environment of the checkout, with vLLM, Ray and halo.
-pub fn python() -> PathBuf {
-    let python = workspace().join(".venv/bin/python");
-    assert!(python.exists(), "{} is missing: run `make setup` first", python.display());
-    python
+/// Runs the environment's Python, which must succeed; what it printed.
+fn run_python(arguments: &[&OsStr]) -> String {
+    let output = Command::new(python()).args(arguments).output().expect("the environment's Python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The launcher, built from this checkout.
-fn launcher() -> PathBuf {
-    program("halo-cluster")
+/// The folder of the tiny model, which is made once.
+pub fn model() -> PathBuf {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        let folder = place().join("tiny-model");
+        // One that is there may be an older version's.
+        let _ = std::fs::remove_dir_all(&folder);
+        run_python(&["-m".as_ref(), "halo.tiny_model".as_ref(), folder.as_ref()]);
+        folder
+    };
+    MODEL.get_or_init(make).clone()
 }
 
-/// The measuring program, optimised: a measurement without that takes minutes.
-pub fn perf() -> PathBuf {
-    let built =
-        Command::new(env!("CARGO")).args(["build", "--quiet", "--release", "-p", "halo-perf"]).status();
-    assert!(built.is_ok_and(|status| status.success()), "halo-perf does not build");
-    workspace().join("target/release/halo-perf")
+/// Tokens of a completion.
+const TOKENS: usize = 32;
+
+/// The tokens that the model chooses greedily after each prompt, by transformers alone: without vLLM, ranks or halo.
+pub fn expected_tokens(prompts: &[&str]) -> Vec<Vec<u64>> {
+    let (script, folder) = (concat!(env!("CARGO_MANIFEST_DIR"), "/greedy.py"), model());
+    let count = TOKENS.to_string();
+    let mut arguments: Vec<&OsStr> = vec![script.as_ref(), folder.as_ref(), count.as_ref()];
+    arguments.extend(prompts.iter().map(AsRef::<OsStr>::as_ref));
+    serde_json::from_str(&run_python(&arguments)).expect("greedy.py prints JSON")
 }
 
-fn program(name: &str) -> PathBuf {
-    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "-p", name]).status();
-    assert!(built.is_ok_and(|status| status.success()), "{name} does not build");
-    // target/debug/deps/this-test
-    let here = std::env::current_exe().expect("a running test has a path");
-    here.ancestors().nth(2).expect("tests lie in deps/").join(name)
-}
-
-/// A launcher with its own state, and the tiny model.
+/// A launcher with its own state.
 pub struct Rig {
     launcher: PathBuf,
-    /// Outside /tmp, of which every host has its own.
     folder: tempfile::TempDir,
 }
 
@@ -65,16 +70,10 @@ impl Default for Rig {
 }
 
 impl Rig {
-    /// Makes the model.
+    /// A folder of its own.
     pub fn new() -> Self {
-        let place = workspace().join("target/tmp");
-        std::fs::create_dir_all(&place).expect("target/tmp can be made");
-        let folder = tempfile::tempdir_in(place).expect("target/tmp is writable");
-        let rig = Self { launcher: launcher(), folder };
-        let made = Command::new(python()).args(["-m", "halo.tiny_model"]).arg(rig.model()).output();
-        let made = made.expect("the environment's Python runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        rig
+        let folder = tempfile::tempdir_in(place()).expect("target/tmp is writable");
+        Self { launcher: program("halo-cluster"), folder }
     }
 
     /// The folder of this launcher's own, seen by every host.
@@ -82,16 +81,11 @@ impl Rig {
         self.folder.path()
     }
 
-    /// The model's folder.
-    pub fn model(&self) -> PathBuf {
-        self.folder.path().join("model")
-    }
-
     /// A configuration with one rank on each of the first `nodes` hosts, over tcp.
     pub fn config(&self, hosts: &Hosts, nodes: usize) -> PathBuf {
         let mut text = format!(
             "model = \"{}\"\ntransport = \"tcp\"\npython = \"{}\"\n",
-            self.model().display(),
+            model().display(),
             python().display()
         );
         for number in 1..=nodes {
@@ -113,14 +107,14 @@ impl Rig {
     }
 
     /// A command of the launcher.
-    pub fn command<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.launcher);
         command.args(arguments).env("XDG_STATE_HOME", self.folder.path()).stdin(Stdio::null());
         command
     }
 
     /// Runs a command of the launcher, which must succeed.
-    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
+    pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
         let output = self.command(arguments).output().expect("halo-cluster starts");
         assert!(output.status.success(), "{}", self.explain(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -163,17 +157,17 @@ impl Rig {
         }
         child
     }
+}
 
-    /// The tokens that the served model chooses greedily.
-    pub fn tokens(&self, endpoint: &str, prompt: &str) -> Vec<u64> {
-        let body = json!({"model": self.model(), "prompt": prompt, "max_tokens": 32, "temperature": 0,
-            "ignore_eos": true, "return_token_ids": true});
-        let (status, text) = post(endpoint, &body);
-        assert_eq!(status, 200, "{text}");
-        let answer: Value = serde_json::from_str(&text).expect("the answer is JSON");
-        let tokens = answer["choices"][0]["token_ids"].as_array().cloned().unwrap_or_default();
-        tokens.iter().filter_map(Value::as_u64).collect()
-    }
+/// The tokens that the served model chooses greedily.
+pub fn tokens(endpoint: &str, prompt: &str) -> Vec<u64> {
+    let body = json!({"model": model(), "prompt": prompt, "max_tokens": TOKENS, "temperature": 0,
+        "ignore_eos": true, "return_token_ids": true});
+    let (status, text) = post(endpoint, &body);
+    assert_eq!(status, 200, "{text}");
+    let answer: Value = serde_json::from_str(&text).expect("the answer is JSON");
+    let tokens = answer["choices"][0]["token_ids"].as_array().cloned().unwrap_or_default();
+    tokens.iter().filter_map(Value::as_u64).collect()
 }
 
 /// Opens a completion request at `http://host:port`.

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use halo_hosts::Hosts;
 
-use crate::{halo_cluster, workspace};
+use halo_built::{program, workspace};
 
 /// Run on each host: what is changed under /etc, /var/lib and /usr/local/bin stays in the host's own /run.
 const DRESS: &str = r#"
@@ -62,7 +62,7 @@ impl Site {
         let place = workspace().join("target/tmp");
         std::fs::create_dir_all(&place).expect("target/tmp can be made");
         let folder = tempfile::tempdir_in(place).expect("target/tmp is writable");
-        let site = Self { hosts, program: halo_cluster(), folder };
+        let site = Self { hosts, program: program("halo-cluster"), folder };
         let mut text = format!(
             "model = \"/models/m\"\n[ssh]\noptions = [\"-F\", \"{}\"]\n\
              [system]\nkernel_arguments = [\"iommu=pt\", \"pcie_aspm=off\"]\n",

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::workspace;
+use halo_built::workspace;
 
 /// Starting under emulation takes most of a minute, on a busy machine several.
 const START: Duration = Duration::from_secs(600);

@@ -38,7 +38,7 @@ pub(super) enum AnyPlan<'a> {
 }
 
 impl Plan for AnyPlan<'_> {
-    #[inline]
+    #[inline(always)]
     fn step<F: Fabric>(&mut self, fabric: &mut F) -> Result<Progress, PlanError> {
         match self {
             Self::Done => Ok(Progress::Done),

@@ -51,7 +51,7 @@ impl Communicator {
     }
 
     /// Does what can be done of a job now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn step(&mut self, job: &mut Job<'_>) -> Result<Progress, Error> {
         match job.plan.step(&mut self.mesh) {
             Ok(Progress::Done) => {

@@ -33,7 +33,7 @@ pub(crate) struct Reduce<'a> {
 }
 
 impl<'a> Reduce<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new<F: Fabric>(
         fabric: &F,
         tag: Tag,
@@ -63,7 +63,7 @@ impl<'a> Reduce<'a> {
     }
 
     /// The same in smaller chunks than a slot could take: the first ones are reduced while the last ones travel.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn in_chunks(mut self, bytes: usize) -> Self {
         self.chunk = bytes.min(self.chunk);
         self

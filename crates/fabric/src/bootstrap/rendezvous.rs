@@ -268,10 +268,13 @@ impl Store for Client {
 pub(crate) fn call_until(address: &str, deadline: Instant) -> Result<TcpStream, String> {
     // Short enough that a rank 0 which starts late is met at once, long enough to cost nothing.
     const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+    // The kernel doubles its patience with every request that is not answered, up to minutes: a cable that is put in
+    // while we wait would be noticed as late as that.
+    const ONE_TRY: Duration = Duration::from_secs(3);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let refusal = match resolve(address) {
-            Ok(address) if !left.is_zero() => match TcpStream::connect_timeout(&address, left) {
+            Ok(address) if !left.is_zero() => match TcpStream::connect_timeout(&address, left.min(ONE_TRY)) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => error.to_string(),
             },

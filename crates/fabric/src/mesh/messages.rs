@@ -49,7 +49,7 @@ pub(crate) fn read_trailer(trailer: &[u8; crate::layout::LINE]) -> Option<Result
 }
 
 /// The header of message `number`, if its trailer holds it, whole.
-#[inline]
+#[inline(always)]
 pub(crate) fn arrived(arena: &Arena, trailer: usize, number: u64) -> Option<Header> {
     let flag = arena.load(trailer + FLAG_IN_TRAILER);
     if !Header::announces(flag, number) {
@@ -60,23 +60,27 @@ pub(crate) fn arrived(arena: &Arena, trailer: usize, number: u64) -> Option<Head
 }
 
 impl Fabric for Mesh {
+    #[inline]
     fn rank(&self) -> usize {
         self.rank
     }
 
+    #[inline]
     fn world(&self) -> usize {
         self.layout.world
     }
 
+    #[inline]
     fn slot_bytes(&self) -> usize {
         self.layout.slot_bytes
     }
 
+    #[inline]
     fn slots(&self) -> usize {
         self.layout.slots
     }
 
-    #[inline]
+    #[inline(always)]
     fn can_send(&mut self, peer: usize) -> bool {
         let to = self.peers[peer].as_mut().expect("a rank has no link to itself");
         if !to.window.has_room() {
@@ -206,7 +210,7 @@ impl Fabric for Mesh {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn release(&mut self, peer: usize) -> Result<(), FabricError> {
         let from = self.peers[peer].as_mut().expect("a rank has no link to itself");
         let trailer = self.layout.slot(self.rank, peer, from.window.next()) + self.layout.slot_bytes;
@@ -226,7 +230,7 @@ impl Fabric for Mesh {
         written.or_else(|cause| self.broken(peer, cause))
     }
 
-    #[inline]
+    #[inline(always)]
     fn progress(&mut self) -> Result<(), FabricError> {
         self.control.check()?;
         for rank in 0..self.peers.len() {

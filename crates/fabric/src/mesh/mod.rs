@@ -97,6 +97,7 @@ impl Peer {
 }
 
 /// Only this rank's thread counts, so a plain store loses nothing and locks no bus.
+#[inline]
 fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
@@ -249,6 +250,7 @@ impl Mesh {
             || peer.window.is_news(self.arena.load(self.layout.credit(self.rank, rank)))
     }
 
+    #[inline]
     fn peer(&self, rank: usize) -> &Peer {
         self.peers[rank].as_ref().expect("a rank has no link to itself")
     }

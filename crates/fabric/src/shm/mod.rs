@@ -30,6 +30,7 @@ impl ShmLink {
         Self { rank, peer, layout, theirs, mapped: Mapped::default(), referred: 0 }
     }
 
+    #[inline]
     fn put(&self, slot: usize, number: u64, header: &Header) {
         let trailer = slot + self.layout.slot_bytes;
         self.theirs.write_header(trailer, header);
@@ -65,10 +66,12 @@ impl ShmLink {
 }
 
 impl Link for ShmLink {
+    #[inline]
     fn ready(&mut self) -> bool {
         true
     }
 
+    #[inline]
     fn write(&mut self, _arena: &Arena, message: &Outgoing<'_>) -> Result<(), LinkFailure> {
         let slot = self.layout.slot(self.peer, self.rank, message.number);
         self.theirs.write(slot, message.long_payload());
@@ -76,12 +79,14 @@ impl Link for ShmLink {
         Ok(())
     }
 
+    #[inline]
     fn write_credit(&mut self, _arena: &Arena, consumed: u64) -> Result<(), LinkFailure> {
         self.theirs.store(self.layout.credit(self.peer, self.rank), consumed);
         doorbell::ring(&self.theirs, self.layout.bell());
         Ok(())
     }
 
+    #[inline]
     fn progress(&mut self, _arena: &Arena, _consumed: u64) -> Result<(), LinkFailure> {
         Ok(())
     }

@@ -1,5 +1,4 @@
 //! What all tests here need: the library as cargo built it, and the host as a process.
-#![allow(dead_code, reason = "each test uses its part")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

@@ -1,8 +1,8 @@
 //! The small host in C: another compiler, another declaration of the interface.
 
-mod common;
-
 use std::process::Command;
+
+use crate::common::{library, printed};
 
 #[test]
 fn a_host_in_c_moves_messages_through_version_8_and_version_12() {
@@ -16,14 +16,14 @@ fn a_host_in_c_moves_messages_through_version_8_and_version_12() {
         .arg("-ldl")
         .output()
         .unwrap();
-    assert!(compiled.status.success(), "{}", common::printed(&compiled));
+    assert!(compiled.status.success(), "{}", printed(&compiled));
     let output = Command::new(&program)
-        .arg(common::library())
+        .arg(library())
         .env("HALO_TRANSPORT", "tcp")
         .env("NCCL_SOCKET_IFNAME", "lo")
         .output()
         .unwrap();
-    let printed = common::printed(&output);
+    let printed = printed(&output);
     assert!(output.status.success(), "{printed}");
     // Twice: the library is closed and opened again between.
     assert_eq!(printed.matches("version 8: halo over lo").count(), 2, "{printed}");

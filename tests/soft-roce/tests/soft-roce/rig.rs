@@ -13,6 +13,7 @@ fn soft_roce() -> Command {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_machine_sees_rxe0_and_its_status_comes_back() {
     let outcome = soft_roce()
         .args([
@@ -34,6 +35,7 @@ fn a_machine_sees_rxe0_and_its_status_comes_back() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn machines_that_take_too_long_are_ended() {
     let outcome = Rig::new().timeout(Duration::from_secs(1)).run(&["sleep infinity"]).unwrap();
     assert!(outcome.timed_out && !outcome.succeeded());
@@ -41,6 +43,7 @@ fn machines_that_take_too_long_are_ended() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_qemu_that_refuses_is_heard_and_not_waited_for() {
     let outcome = soft_roce().args(["run", "-n", "1", "--memory", "much", "--", "true"]).output().unwrap();
     assert_eq!(outcome.status.code(), Some(125), "{outcome:?}");
@@ -66,6 +69,7 @@ fn missing_programs_are_named_with_their_packages() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_kernel_that_gives_up_ends_the_run_of_both_machines() {
     let command = "[ $RANK = 1 ] || echo c >/proc/sysrq-trigger; sleep 1000";
     let outcome = Rig::new().timeout(Duration::from_secs(300)).run(&[command; 2]).unwrap();

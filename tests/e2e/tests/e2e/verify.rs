@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use halo_e2e::{Rig, alone, perf};
+use halo_built::program;
+use halo_e2e::{Rig, alone};
 use halo_hosts::Hosts;
 use serde_json::Value;
 
@@ -17,8 +18,12 @@ fn config(rig: &Rig, hosts: &Hosts, without: &str) -> PathBuf {
 }
 
 fn verify(rig: &Rig, config: &Path, more: &[&str]) -> (i32, String, String) {
-    let mut command =
-        rig.command(["verify", config.to_str().unwrap(), "--halo-perf", perf().to_str().unwrap()]);
+    let mut command = rig.command([
+        "verify",
+        config.to_str().unwrap(),
+        "--halo-perf",
+        program("halo-perf").to_str().unwrap(),
+    ]);
     let output = command.args(more).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
@@ -27,12 +32,12 @@ fn verify(rig: &Rig, config: &Path, more: &[&str]) -> (i32, String, String) {
 /// The examples of `verify --help`, run as they stand there, where cluster.toml and halo-perf lie.
 fn examples(rig: &Rig, hosts: &Hosts) -> Vec<(String, String)> {
     std::fs::copy(config(rig, hosts, ""), rig.folder().join("cluster.toml")).unwrap();
-    std::fs::copy(perf(), rig.folder().join("halo-perf")).unwrap();
+    std::fs::copy(program("halo-perf"), rig.folder().join("halo-perf")).unwrap();
     // halo-cluster with the same halo-perf beside it, which is sent to nodes that have none.
     let programs = rig.folder().join("programs");
     std::fs::create_dir(&programs).unwrap();
     std::fs::copy(rig.command(["verify"]).get_program(), programs.join("halo-cluster")).unwrap();
-    std::fs::copy(perf(), programs.join("halo-perf")).unwrap();
+    std::fs::copy(program("halo-perf"), programs.join("halo-perf")).unwrap();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let run = |line: &str| {
         let mut shell = std::process::Command::new("sh");

@@ -12,6 +12,7 @@ fn run(command: &str) -> Outcome {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn registered_memory_is_read_and_written_where_it_lies_and_a_memlock_limit_is_named() {
     // 8 MiB are enough for the arena. Root may pin without limit; anybody else may not.
     let limited = format!(
@@ -45,6 +46,7 @@ fn registered_memory_is_read_and_written_where_it_lies_and_a_memlock_limit_is_na
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_peer_that_dies_with_a_registered_buffer_in_flight_leaves_the_buffer_to_its_owner() {
     let outcome = run(&format!("{CHECK} death"));
     assert!(outcome.vms[1].output.contains("killing"), "{outcome:#?}");

@@ -11,6 +11,7 @@ fn check<const N: usize>(scenario: &str) -> Outcome {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_flag_in_the_same_post_never_overtakes_its_payload() {
     let outcome = check::<2>("writes");
     assert!(outcome.succeeded(), "{outcome:#?}");
@@ -24,6 +25,7 @@ fn a_flag_in_the_same_post_never_overtakes_its_payload() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_write_with_an_immediate_value_completes_a_posted_receive() {
     let outcome = check::<2>("immediate");
     assert!(outcome.succeeded(), "{outcome:#?}");
@@ -33,6 +35,7 @@ fn a_write_with_an_immediate_value_completes_a_posted_receive() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn writes_to_a_dead_peer_fail_with_the_cause_first() {
     let outcome = check::<2>("death");
     assert!(outcome.vms[1].output.contains("killing"), "{outcome:#?}");
@@ -48,6 +51,7 @@ fn writes_to_a_dead_peer_fail_with_the_cause_first() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_port_that_goes_down_is_an_event() {
     let outcome = check::<1>("event");
     assert!(outcome.succeeded(), "{outcome:#?}");

@@ -2,7 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use halo_system::{Ran, Vm, halo_cluster};
+use halo_built::program;
+use halo_system::{Ran, Vm};
 use serde_json::Value;
 
 /// What configure is for here.
@@ -60,7 +61,7 @@ impl Site {
 #[test]
 #[ignore = "needs root to make its disk, and QEMU: starts a virtual machine by software emulation, twice"]
 fn a_machine_is_set_up_survives_a_reboot_and_is_put_back() {
-    let mut site = Site { vm: Vm::start(), program: halo_cluster() };
+    let mut site = Site { vm: Vm::start(), program: program("halo-cluster") };
     let before = site.vm.shell(STATE);
     let fresh = ["kernel-arguments", "mtu", "address", "memlock", "remove-ipc", "packages"];
     assert_eq!(site.wrong(), fresh);

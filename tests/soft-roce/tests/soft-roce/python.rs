@@ -1,17 +1,15 @@
 //! The Python package over real verbs, between two virtual machines.
 
-use std::path::Path;
 use std::time::Duration;
 
+use halo_built::{python, workspace};
 use halo_soft_roce::Rig;
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn python_reduces_over_rdma() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let python = root.join(".venv/bin/python");
-    assert!(python.exists(), "{} is not there: run `make setup python` first", python.display());
-    let command =
-        format!("{} {}", python.display(), root.join("tests/soft-roce/guest/two_ranks.py").display());
+    let script = workspace().join("tests/soft-roce/guest/two_ranks.py");
+    let command = format!("{} {}", python().display(), script.display());
     let rig = Rig::new().timeout(Duration::from_secs(300)).env("HALO_KEY", "a key for this test").echo(true);
     let outcome = rig.run(&[&command; 2]).unwrap();
     for (index, machine) in outcome.vms.iter().enumerate() {

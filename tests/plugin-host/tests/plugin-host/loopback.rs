@@ -1,8 +1,6 @@
 //! Every case through every version of the interface, over TCP on loopback.
 
-mod common;
-
-use common::{host, printed};
+use crate::common::{host, printed};
 
 fn cases() -> Vec<String> {
     let output = host("v12").arg("cases").output().unwrap();

@@ -1,14 +1,14 @@
 //! The plugin over real verbs: virtual machines with Soft-RoCE.
 
-mod common;
-
 use std::time::Duration;
 
 use halo_plugin_host::cases::ALL;
 use halo_soft_roce::{Outcome, Rig};
 
+use crate::common::library;
+
 fn host(version: &str) -> String {
-    let (program, library) = (env!("CARGO_BIN_EXE_plugin-host"), common::library());
+    let (program, library) = (env!("CARGO_BIN_EXE_plugin-host"), library());
     format!("{program} --library {} --interface {version}", library.display())
 }
 
@@ -34,6 +34,7 @@ fn text(outcome: &Outcome, machine: usize) -> &str {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn every_case_through_version_12_and_some_through_each_other_version() {
     let try_all = format!(
         "try() {{ if timeout 120 \"$@\" >/tmp/out 2>&1; then echo \"good: ${{@: -3}}\"; else echo \"BAD: $*\"; tail -5 /tmp/out; fi; }}\n\
@@ -47,7 +48,7 @@ fn every_case_through_version_12_and_some_through_each_other_version() {
          for case in properties flush depth nothing; do try {newest} case $case; done; exit 0",
         newest = host("v12"),
         program = env!("CARGO_BIN_EXE_plugin-host"),
-        library = common::library().display(),
+        library = library().display(),
     );
     let outcome = rig().run(&[&try_all]).unwrap();
     assert!(outcome.succeeded(), "{outcome:#?}");
@@ -57,6 +58,7 @@ fn every_case_through_version_12_and_some_through_each_other_version() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn two_machines_exchange_messages_of_all_sizes_over_rdma() {
     let striped = format!(
         "set -e; {exchange}; NCCL_IB_QPS_PER_CONNECTION=3 HALO_PLUGIN_STRIPE_BYTES=20000 {exchange}; \
@@ -72,6 +74,7 @@ fn two_machines_exchange_messages_of_all_sizes_over_rdma() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_killed_process_is_noticed_by_the_other_machine() {
     let outcome = rig().run(&[&peer("killed"); 2]).unwrap();
     let survivor = text(&outcome, 0);
@@ -87,6 +90,7 @@ fn a_killed_process_is_noticed_by_the_other_machine() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_process_that_ends_amid_a_large_message_is_lost_and_said_to_have_ended() {
     // Its memory goes before its queue pairs: the NIC may answer with a remote access error, which is not the cause.
     let command = format!(
@@ -106,6 +110,7 @@ fn a_process_that_ends_amid_a_large_message_is_lost_and_said_to_have_ended() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_cable_that_is_cut_is_noticed_on_both_sides_whatever_the_transport() {
     for transport in ["rdma", "tcp"] {
         let cut = peer_and("cut", "cut now", "[ $RANK = 0 ] || ip link set eth0 down");
@@ -125,6 +130,7 @@ fn a_cable_that_is_cut_is_noticed_on_both_sides_whatever_the_transport() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_link_that_blinks_loses_nothing() {
     // Nothing comes through for a moment, as with a cable that is pulled and put back. rdma_rxe takes it as an error of
     // the queue pair when its own interface refuses a packet, which no NIC does: one that is down, or one whose queueing
@@ -145,6 +151,7 @@ fn a_link_that_blinks_loses_nothing() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn an_address_that_changes_is_used_by_the_next_connection() {
     // The processes meet on another network than the one that changes.
     let command = format!(
@@ -162,6 +169,7 @@ fn an_address_that_changes_is_used_by_the_next_connection() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn rdma_on_one_side_and_tcp_on_the_other_is_refused_by_both() {
     let command =
         format!("export HALO_TRANSPORT=$([ $RANK = 0 ] && echo rdma || echo tcp); {}", peer("refused"));

@@ -1,8 +1,6 @@
 //! What happens when the other side is not as it should be: two processes over TCP on loopback.
 
-mod common;
-
-use common::{peers, printed};
+use crate::common::{host, peers, printed};
 
 /// The lines that the plugin warned with.
 fn told(output: &str) -> Vec<&str> {
@@ -68,7 +66,7 @@ fn another_key_is_refused_by_name_on_both_sides() {
 #[test]
 fn settings_that_make_no_sense_are_named_with_what_they_take() {
     let try_with = |name: &str, value: &str| {
-        let output = common::host("v12").env(name, value).args(["case", "properties"]).output().unwrap();
+        let output = host("v12").env(name, value).args(["case", "properties"]).output().unwrap();
         assert!(!output.status.success(), "{name}={value}: {}", printed(&output));
         printed(&output)
     };
@@ -96,11 +94,8 @@ fn settings_that_make_no_sense_are_named_with_what_they_take() {
 #[test]
 fn variables_of_nccl_are_honoured_or_named() {
     let case = |environment: &[(&str, &str)]| {
-        let output = common::host("v12")
-            .envs(environment.iter().copied())
-            .args(["case", "listener-again"])
-            .output()
-            .unwrap();
+        let output =
+            host("v12").envs(environment.iter().copied()).args(["case", "listener-again"]).output().unwrap();
         assert!(output.status.success(), "{}", printed(&output));
         printed(&output)
     };
@@ -118,9 +113,8 @@ fn variables_of_nccl_are_honoured_or_named() {
 
 #[test]
 fn the_tuner_can_be_off_and_names_a_table_that_it_cannot_use() {
-    let with = |file: &str| {
-        common::host("v12").env("HALO_TUNER_FILE", file).args(["case", "tuner"]).output().unwrap()
-    };
+    let with =
+        |file: &str| host("v12").env("HALO_TUNER_FILE", file).args(["case", "tuner"]).output().unwrap();
     let off = with("off");
     assert!(off.status.success() && printed(&off).matches("good").count() == 10, "{}", printed(&off));
     let missing = with("/nonexistent/table.toml");
@@ -135,8 +129,7 @@ fn the_tuner_can_be_off_and_names_a_table_that_it_cannot_use() {
 fn the_statistics_count_what_went_through() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("{pid}.json");
-    let output =
-        common::host("v12").env("HALO_PLUGIN_STATS_FILE", &file).args(["case", "ring"]).output().unwrap();
+    let output = host("v12").env("HALO_PLUGIN_STATS_FILE", &file).args(["case", "ring"]).output().unwrap();
     assert!(output.status.success(), "{}", printed(&output));
     let written = std::fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap();
     let text = std::fs::read_to_string(written.path()).unwrap();

@@ -1,8 +1,8 @@
 //! A Ray cluster over real verbs: its head on one virtual machine, its other node on the other, an actor on each.
 
-use std::path::Path;
 use std::time::Duration;
 
+use halo_built::{python, workspace};
 use halo_soft_roce::{Outcome, Rig};
 
 /// Hang guard. A round is four to five minutes of two processors: an emulated one is some thirty times slower.
@@ -13,17 +13,15 @@ const BYTES: u64 = 1_200_000;
 const MTU: u64 = 4096;
 
 fn run(machines: usize, patience: &str) -> Outcome {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let python = root.join(".venv/bin/python");
-    assert!(python.exists(), "{} is not there: run `make setup python` first", python.display());
-    let script = root.join("tests/soft-roce/guest/ray_all_reduce.py");
+    let script = workspace().join("tests/soft-roce/guest/ray_all_reduce.py");
     let rig = Rig::new().memory("2G").timeout(LIMIT).echo(true);
     let rig = rig.env("HALO_KEY", "a key for this test").env("HALO_TRANSPORT", "rdma");
-    let command = format!("{} {}", python.display(), script.display());
+    let command = format!("{} {}", python().display(), script.display());
     rig.env("RAY_PATIENCE", patience).run(&vec![command; machines]).unwrap()
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn actors_of_a_ray_cluster_reduce_over_rdma() {
     let outcome = run(2, "450");
     let printed = &outcome.vms[0].output;
@@ -48,6 +46,7 @@ fn actors_of_a_ray_cluster_reduce_over_rdma() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_ray_that_does_not_come_up_is_said_and_ends() {
     let outcome = run(1, "1");
     let machine = &outcome.vms[0];

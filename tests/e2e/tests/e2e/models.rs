@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 
-use halo_e2e::{Rig, alone, python};
+use halo_built::python;
+use halo_e2e::{Rig, alone};
 use halo_hosts::Hosts;
 
 const TOKEN: &str = "hf_thisIsTheSecretOfTheTest";

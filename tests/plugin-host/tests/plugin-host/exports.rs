@@ -1,12 +1,12 @@
 //! What the library shows to those who load it.
 
-mod common;
-
 use std::collections::BTreeSet;
 
 use object::elf::{DF_1_NODELETE, DT_FLAGS_1, DT_NEEDED};
 use object::read::elf::{Dyn, ElfFile64, FileHeader};
 use object::{Endianness, Object, ObjectSymbol};
+
+use crate::common::library;
 
 /// The functions that halo.h declares.
 fn header() -> BTreeSet<String> {
@@ -20,7 +20,7 @@ fn header() -> BTreeSet<String> {
 
 #[test]
 fn it_exports_the_plugins_tables_and_halo_h_and_nothing_else() {
-    let bytes = std::fs::read(common::library()).unwrap();
+    let bytes = std::fs::read(library()).unwrap();
     let file = object::File::parse(&*bytes).unwrap();
     let found: BTreeSet<String> = file
         .dynamic_symbols()
@@ -37,7 +37,7 @@ fn it_exports_the_plugins_tables_and_halo_h_and_nothing_else() {
 
 #[test]
 fn it_needs_the_c_library_alone_and_is_never_unloaded() {
-    let bytes = std::fs::read(common::library()).unwrap();
+    let bytes = std::fs::read(library()).unwrap();
     let file = ElfFile64::<Endianness>::parse(&*bytes).unwrap();
     let (endian, sections) = (file.endian(), file.elf_section_table());
     let (dynamic, strings) = sections.dynamic(endian, &*bytes).unwrap().expect("a dynamic section");

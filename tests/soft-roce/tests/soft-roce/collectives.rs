@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use halo_built::program;
 use halo_soft_roce::{Outcome, Rig};
 
-/// `halo-perf` as `make build` leaves it, for the guests, which see this machine's files.
+/// `halo-perf`, for the guests, which see this machine's files.
 fn halo_perf() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/halo-perf");
-    assert!(std::path::Path::new(path).exists(), "{path} is not there: run `make build` first");
-    path.to_owned()
+    program("halo-perf").display().to_string()
 }
 
 fn rig() -> Rig {
@@ -33,6 +32,7 @@ fn rank(collective: &str, more: &str) -> String {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn all_reduce_and_all_gather_over_rdma_have_no_wrong_element_from_0_bytes_to_8_mib() {
     let sizes = "--transport rdma --dtype bf16 --min 0 --max 8M --factor 4 --check --warmup 1 --iterations 3";
     let command = format!(
@@ -58,6 +58,7 @@ fn all_reduce_and_all_gather_over_rdma_have_no_wrong_element_from_0_bytes_to_8_m
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_killed_process_is_named_by_the_other_machine_within_5_seconds() {
     let endless = rank("all-reduce", "--transport rdma --min 64K --max 64K --iterations 1000000");
     // Machine 1 kills its rank once its statistics show that it is at work.
@@ -77,6 +78,7 @@ fn a_killed_process_is_named_by_the_other_machine_within_5_seconds() {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn a_memlock_limit_too_low_is_named_with_its_remedy() {
     let command =
         format!("ulimit -l 64; {}; echo status $?", rank("all-reduce", "--transport rdma --min 8 --max 8"));
@@ -97,6 +99,7 @@ fn quote(text: &str) -> String {
 }
 
 #[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
 fn perftest_runs_between_the_machines() {
     let server = "ib_write_lat -d rxe0 -x 1 -s 8 -n 200";
     let client = "until ib_write_lat -d rxe0 -x 1 -s 8 -n 200 $PEER; do :; done";

@@ -1,0 +1,9 @@
+//! Real verbs, in virtual machines with Soft-RoCE, and the rig that boots them.
+
+mod collectives;
+mod memory;
+mod python;
+mod rails;
+mod ray;
+mod rig;
+mod verbs;
