@@ -29,8 +29,9 @@ test: setup-test build python test-rust test-aarch64 test-python test-hosts test
 # The same selection of packages everywhere: by another one, features are resolved anew and dependencies compiled again.
 TEST := $(CARGO) test --workspace
 
+# Most of the time they wait, for a deadline or for another process: more at once than there are processors.
 test-rust: ## unit, property and integration tests; those that need root or virtual machines are listed as ignored
-	$(TEST)
+	RUST_TEST_THREADS=4 $(TEST)
 
 # Linked without a C compiler for that processor: the C library that comes with Rust has everything but an empty libdl.
 AARCH64 := aarch64-unknown-linux-musl
@@ -52,7 +53,7 @@ test-python: ## the Python package, with real torch
 	$(PY) -m pytest -q python/tests
 
 test-hosts: ## network namespaces as hosts, with sshd; a launcher whose disk is full (root)
-	$(TEST) --test hosts --test disk -- --ignored
+	$(TEST) --test hosts --test cluster -- --ignored
 
 test-system: ## halo-cluster sets up hosts and takes it back; the packages are installed (root)
 	$(TEST) --test system --test installed -- --ignored --skip vm:: --test-threads 2

@@ -1,7 +1,7 @@
 //! A host that lets in by a password: its fingerprint is shown, the password is asked for by ssh itself, the key comes
 //! there, and what was changed on either side is taken back. sshd, ssh and the terminal are real.
 
-#[path = "../../../../cluster/tests/support/terminal.rs"]
+#[path = "../../../../cluster/tests/cluster/support/terminal.rs"]
 mod terminal;
 
 use std::path::{Path, PathBuf};

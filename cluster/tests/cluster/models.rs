@@ -1,20 +1,10 @@
 //! `models`: the catalogue, the sum, and the copy between nodes.
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use support::Rig;
-
-macro_rules! shows {
-    ($name:literal, $text:expr) => {
-        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-            insta::assert_snapshot!($name, $text)
-        })
-    };
-}
+use crate::support::Rig;
 
 /// What follows `$ halo-cluster` in a page's or a help's examples is what these tests run.
 #[test]

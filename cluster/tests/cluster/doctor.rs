@@ -1,16 +1,6 @@
 //! doctor on this machine and on nodes that cannot be asked; machines of other kinds are judged in the unit tests.
 
-mod support;
-
-use support::Rig;
-
-macro_rules! shows {
-    ($name:literal, $text:expr) => {
-        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-            insta::assert_snapshot!($name, $text)
-        })
-    };
-}
+use crate::support::Rig;
 
 fn rows(rig: &Rig, arguments: &[&str]) -> (i32, Vec<serde_json::Value>) {
     let (status, output, errors) = rig.run(&[&["doctor", "--json"], arguments].concat());

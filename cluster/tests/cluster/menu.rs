@@ -1,9 +1,7 @@
 //! The menu on a terminal, the completions and the man pages: all from one definition.
 
-mod support;
-
-use support::Rig;
-use support::terminal::Terminal;
+use crate::support::Rig;
+use crate::support::terminal::Terminal;
 
 #[test]
 fn the_menu_runs_the_command_that_it_shows_and_comes_back() {

@@ -1,14 +1,12 @@
 //! A launcher whose disk is full: its state folder is a small tmpfs. Stand-ins for Ray and vLLM.
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Instant;
 
-use support::{PATIENCE, Rig, kill, post};
+use crate::support::{PATIENCE, Rig, kill, post};
 
 /// A launcher whose state folder is a disk of 2 MiB.
 struct SmallDisk {

@@ -1,14 +1,10 @@
 //! A launcher of its own for every test: state folder, port, model, and a Python with stand-ins.
 
-// Every test file uses its own part of this module.
-#![allow(dead_code)]
-
 pub mod terminal;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -116,9 +112,14 @@ impl Rig {
         self.command(arguments).env("PATH", path).output().unwrap()
     }
 
+    /// Written by a process of its own: a program that another test starts meanwhile would hold a file that this one has
+    /// open, and what is open for writing cannot be executed.
     fn script(&self, name: &str, text: &str) {
-        fs::write(self.path(name), format!("#!/bin/sh\n{text}")).unwrap();
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(self.path(name)).stdin(Stdio::piped());
+        let mut child = install.spawn().unwrap();
+        write!(child.stdin.take().unwrap(), "#!/bin/sh\n{text}").unwrap();
+        assert!(child.wait().unwrap().success());
     }
 
     /// `launch` on a configuration that must fail; its error without the progress before and after.

@@ -1,17 +1,7 @@
 //! `top`: the picture on a terminal, as text and as JSON.
 
-mod support;
-
-use support::Rig;
-use support::terminal::Terminal;
-
-macro_rules! shows {
-    ($name:literal, $text:expr) => {
-        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-            insta::assert_snapshot!($name, $text)
-        })
-    };
-}
+use crate::support::Rig;
+use crate::support::terminal::Terminal;
 
 #[test]
 fn a_launch_is_seen_as_text_as_json_and_live_on_a_terminal() {

@@ -1,18 +1,8 @@
 //! Every wrong input has its own message. The snapshots are what a user sees.
 
-mod support;
-
 use std::net::TcpListener;
 
-use support::Rig;
-
-macro_rules! shows {
-    ($name:literal, $text:expr) => {
-        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-            insta::assert_snapshot!($name, $text)
-        })
-    };
-}
+use crate::support::Rig;
 
 #[test]
 fn help() {

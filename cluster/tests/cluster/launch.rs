@@ -1,8 +1,6 @@
 //! A launch from start to end, with stand-ins for Ray and vLLM: whatever ends it, nothing is left.
 
-mod support;
-
-use support::{Rig, kill, post, processes};
+use crate::support::{PATIENCE, Rig, kill, post, processes, read};
 
 #[test]
 fn ctrl_c_ends_a_served_launch_and_leaves_nothing() {
@@ -71,13 +69,13 @@ fn after_a_death_during_the_load(victim: &str) -> String {
     let rig = Rig::new();
     let config = rig.config("[env]\nSTAND_IN = \"never-ready\"\n");
     let mut child = rig.command(&["launch", config.to_str().unwrap()]).spawn().unwrap();
-    let deadline = std::time::Instant::now() + support::PATIENCE;
+    let deadline = std::time::Instant::now() + PATIENCE;
     while !rig.left().iter().any(|line| line.contains("api_server")) {
         assert!(std::time::Instant::now() < deadline, "vLLM is not started");
         std::thread::yield_now();
     }
     kill(process(&rig, victim), "KILL");
-    let errors = support::read(child.stderr.take().unwrap());
+    let errors = read(child.stderr.take().unwrap());
     assert_eq!(child.wait().unwrap().code(), Some(1), "{errors}");
     rig.assert_nothing_is_left();
     errors

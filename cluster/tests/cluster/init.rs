@@ -1,17 +1,7 @@
 //! init's command line and its questions, on this machine; other machines are tried in tests/system.
 
-mod support;
-
-use support::Rig;
-use support::terminal::Terminal;
-
-macro_rules! shows {
-    ($name:literal, $text:expr) => {
-        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-            insta::assert_snapshot!($name, $text)
-        })
-    };
-}
+use crate::support::Rig;
+use crate::support::terminal::Terminal;
 
 fn refused(rig: &Rig, arguments: &[&str]) -> String {
     let (status, output, errors) = rig.run(&[&["init"], arguments].concat());

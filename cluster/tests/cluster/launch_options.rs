@@ -1,20 +1,10 @@
 //! What `launch` can besides: by hand, again after a failure, as a service, in a container, without Ray, with RDMA.
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use support::{PATIENCE, Rig, kill, post, read};
-
-macro_rules! shows {
-    ($name:literal, $text:expr) => {
-        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-            insta::assert_snapshot!($name, $text)
-        })
-    };
-}
+use crate::support::{PATIENCE, Rig, kill, post, read};
 
 /// The dry run's commands, in their order.
 fn by_hand(text: &str) -> Vec<String> {

@@ -1,16 +1,6 @@
 //! `verify` refuses what it cannot measure; the measuring itself is tried between hosts, in tests/e2e.
 
-mod support;
-
-use support::Rig;
-
-macro_rules! shows {
-    ($name:literal, $text:expr) => {
-        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-            insta::assert_snapshot!($name, $text)
-        })
-    };
-}
+use crate::support::Rig;
 
 #[test]
 fn what_cannot_be_measured_is_refused_before_anything_is() {

@@ -1,15 +1,13 @@
 //! Every example of every `--help`, run as it stands there. Those of `configure` and `verify` change or measure hosts:
 //! they are run in tests/system and tests/e2e.
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::terminal::Terminal;
-use support::{Rig, read};
+use crate::support::terminal::Terminal;
+use crate::support::{Rig, kill, read};
 
 const ELSEWHERE: [&str; 2] = ["configure", "verify"];
 
@@ -144,7 +142,7 @@ impl Place {
             let more = output.read_line(&mut text).unwrap();
             assert_ne!(more, 0, "{line}\n{text}{}", read(child.stderr.take().unwrap()));
         }
-        support::kill(u64::from(child.id()), "INT");
+        kill(u64::from(child.id()), "INT");
         assert_eq!(child.wait().unwrap().code(), Some(0), "{line}");
     }
 }

@@ -1,19 +1,9 @@
 //! configure's command line; what it does to hosts is tried in tests/system.
 
-mod support;
-
 use std::path::Path;
 
-use support::Rig;
-use support::terminal::Terminal;
-
-macro_rules! shows {
-    ($name:literal, $text:expr) => {
-        insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
-            insta::assert_snapshot!($name, $text)
-        })
-    };
-}
+use crate::support::Rig;
+use crate::support::terminal::Terminal;
 
 #[test]
 fn help() {
