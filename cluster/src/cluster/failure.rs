@@ -105,8 +105,10 @@ impl Cluster {
                 )
             })
             .collect();
-        // A rank that stopped because of another one says which.
-        let failure = self.halo_error.as_deref().or_else(|| self.ranks.iter().find_map(RankState::failure));
+        // A rank that stopped because of another one says which; of one that was not taken, the others speak.
+        let others_said =
+            || self.halo_error.as_deref().or_else(|| self.ranks.iter().find_map(RankState::failure));
+        let failure = first.failure().or_else(others_said);
         ClusterError::RankEnded {
             group: first.group.clone(),
             rank: first.rank,

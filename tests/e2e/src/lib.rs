@@ -25,6 +25,14 @@ fn place() -> PathBuf {
     place
 }
 
+/// Names the folder where torch keeps what it compiles.
+const COMPILED: &str = "TORCHINDUCTOR_CACHE_DIR";
+
+/// Such a folder for all launches: every host has a /tmp of its own, and would compile the same again.
+fn compiled() -> PathBuf {
+    place().join("compiled")
+}
+
 /// Runs the environment's Python, which must succeed; what it printed.
 fn run_python(arguments: &[&OsStr]) -> String {
     let output = Command::new(python()).args(arguments).output().expect("the environment's Python runs");
@@ -101,6 +109,7 @@ impl Rig {
         text +=
             "[vllm]\nargs = [\"--enforce-eager\", \"--max-model-len\", \"2048\", \"--dtype\", \"float32\"]\n";
         text += "[env]\nVLLM_CPU_KVCACHE_SPACE = \"1\"\n";
+        text += &format!("{} = \"{}\"\n", COMPILED, compiled().display());
         let path = self.folder.path().join(format!("{nodes}.toml"));
         std::fs::write(&path, text).expect("the folder is writable");
         path
@@ -109,7 +118,8 @@ impl Rig {
     /// A command of the launcher.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.launcher);
-        command.args(arguments).env("XDG_STATE_HOME", self.folder.path()).stdin(Stdio::null());
+        command.args(arguments).stdin(Stdio::null());
+        command.env("XDG_STATE_HOME", self.folder.path()).env(COMPILED, compiled());
         command
     }
 
