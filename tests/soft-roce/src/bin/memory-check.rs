@@ -1,4 +1,4 @@
-//! What registered memory promises, tried over a real device: run in the machines by `tests/memory.rs`.
+//! What registered memory promises, tried over a real device: run in the machines by `memory.rs` of the tests.
 //!
 //! `memory-check registered|memlock|death` runs on both machines as RANK of two, over rdma. What is seen is printed, and
 //! anything unexpected ends with status 1.
