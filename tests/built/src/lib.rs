@@ -10,6 +10,13 @@ pub fn workspace() -> PathBuf {
     root.canonicalize().expect("this crate lies in the workspace")
 }
 
+/// A folder that namespace hosts see, too: /tmp is each host's own.
+pub fn scratch() -> PathBuf {
+    let scratch = workspace().join("target/tmp");
+    std::fs::create_dir_all(&scratch).expect("target/tmp can be made");
+    scratch
+}
+
 /// A program of `target/release`, as fresh as the sources: `make build` runs once for each test program.
 ///
 /// Built by cargo for the test alone, it would come with other features of what it depends on, and all of that would be

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use halo_built::{program, python, workspace};
+use halo_built::{program, python, scratch};
 use halo_hosts::Hosts;
 use serde_json::{Value, json};
 
@@ -18,19 +18,12 @@ pub fn alone() -> MutexGuard<'static, ()> {
     LAUNCH.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A folder that every host sees: /tmp is each host's own.
-fn place() -> PathBuf {
-    let place = workspace().join("target/tmp");
-    std::fs::create_dir_all(&place).expect("target/tmp can be made");
-    place
-}
-
 /// Names the folder where torch keeps what it compiles.
 const COMPILED: &str = "TORCHINDUCTOR_CACHE_DIR";
 
 /// Such a folder for all launches: every host has a /tmp of its own, and would compile the same again.
 fn compiled() -> PathBuf {
-    place().join("compiled")
+    scratch().join("compiled")
 }
 
 /// Runs the environment's Python, which must succeed; what it printed.
@@ -44,7 +37,7 @@ fn run_python(arguments: &[&OsStr]) -> String {
 pub fn model() -> PathBuf {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     let make = || {
-        let folder = place().join("tiny-model");
+        let folder = scratch().join("tiny-model");
         // One that is there may be an older version's.
         let _ = std::fs::remove_dir_all(&folder);
         run_python(&["-m".as_ref(), "halo.tiny_model".as_ref(), folder.as_ref()]);
@@ -80,7 +73,7 @@ impl Default for Rig {
 impl Rig {
     /// A folder of its own.
     pub fn new() -> Self {
-        let folder = tempfile::tempdir_in(place()).expect("target/tmp is writable");
+        let folder = tempfile::tempdir_in(scratch()).expect("target/tmp is writable");
         Self { launcher: program("halo-cluster"), folder }
     }
 
@@ -89,14 +82,14 @@ impl Rig {
         self.folder.path()
     }
 
-    /// A configuration with one rank on each of the first `nodes` hosts, over tcp.
-    pub fn config(&self, hosts: &Hosts, nodes: usize) -> PathBuf {
+    /// A configuration with one rank on each of two hosts, over tcp.
+    pub fn config(&self, hosts: &Hosts) -> PathBuf {
         let mut text = format!(
             "model = \"{}\"\ntransport = \"tcp\"\npython = \"{}\"\n",
             model().display(),
             python().display()
         );
-        for number in 1..=nodes {
+        for number in [1, 2] {
             let host = hosts.host(number);
             text += &format!(
                 "[[nodes]]\nname = \"{0}\"\nssh = \"{0}\"\naddress = \"{1}\"\n",
@@ -109,8 +102,8 @@ impl Rig {
         text +=
             "[vllm]\nargs = [\"--enforce-eager\", \"--max-model-len\", \"2048\", \"--dtype\", \"float32\"]\n";
         text += "[env]\nVLLM_CPU_KVCACHE_SPACE = \"1\"\n";
-        text += &format!("{} = \"{}\"\n", COMPILED, compiled().display());
-        let path = self.folder.path().join(format!("{nodes}.toml"));
+        text += &format!("{COMPILED} = \"{}\"\n", compiled().display());
+        let path = self.folder.path().join("two.toml");
         std::fs::write(&path, text).expect("the folder is writable");
         path
     }

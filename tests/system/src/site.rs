@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use halo_built::{program, scratch, workspace};
 use halo_hosts::Hosts;
-
-use halo_built::{program, workspace};
 
 /// Run on each host: what is changed under /etc, /var/lib and /usr/local/bin stays in the host's own /run.
 const DRESS: &str = r#"
@@ -59,9 +58,7 @@ impl Site {
             let output = hosts.exec(number, words).expect("the host runs a shell");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
-        let place = workspace().join("target/tmp");
-        std::fs::create_dir_all(&place).expect("target/tmp can be made");
-        let folder = tempfile::tempdir_in(place).expect("target/tmp is writable");
+        let folder = tempfile::tempdir_in(scratch()).expect("target/tmp is writable");
         let site = Self { hosts, program: program("halo-cluster"), folder };
         let mut text = format!(
             "model = \"/models/m\"\n[ssh]\noptions = [\"-F\", \"{}\"]\n\

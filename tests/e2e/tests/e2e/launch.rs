@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Child;
 use std::time::Instant;
 
 use halo_built::python;
@@ -56,7 +57,7 @@ fn assert_serves(hosts: &Hosts, state: &Value) {
 fn two_hosts_over_tcp_complete_exactly_as_the_model_alone_does() {
     let _alone = alone();
     let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
-    let config = rig.config(&hosts, 2);
+    let config = rig.config(&hosts);
     rig.run(["launch", "--detach", config.to_str().unwrap()]);
     assert_serves(&hosts, &rig.status());
     rig.run(["stop"]);
@@ -68,7 +69,7 @@ fn two_hosts_over_tcp_complete_exactly_as_the_model_alone_does() {
 fn a_worker_killed_in_mid_request_fails_the_request_and_is_named() {
     let _alone = alone();
     let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
-    let config = rig.config(&hosts, 2);
+    let config = rig.config(&hosts);
     let mut launch = rig.serve(&["launch", config.to_str().unwrap()]);
     let state = rig.status();
     let endpoint = state["endpoint"].as_str().unwrap();
@@ -133,17 +134,8 @@ fn of_launch(launch: &str) -> Vec<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|pid| marked(pid)).collect()
 }
 
-#[test]
-#[ignore = "needs root and the Python environment: launches real vLLM on two namespace hosts, without Ray"]
-fn two_hosts_serve_without_ray_until_a_cut_cable_fails_the_request_and_ends_the_launch() {
-    let _alone = alone();
-    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
-    let config = rig.config(&hosts, 2);
-    let mut launch = rig.serve(&["launch", "--without-ray", config.to_str().unwrap()]);
-    let state = rig.status();
-    assert_serves(&hosts, &state);
-    assert!(left(&hosts).iter().all(|(_, line)| !line.contains("ray.scripts")));
-
+/// The cable is cut in mid-request: the client knows, everything is stopped, and the error names the rank that is lost.
+fn assert_a_cut_cable_ends(mut launch: Child, hosts: &Hosts, state: &Value) {
     let (mut answer, mut text) = stream(state["endpoint"].as_str().unwrap());
     let cut = Instant::now();
     hosts.set_data_link(2, false).unwrap();
@@ -158,7 +150,30 @@ fn two_hosts_serve_without_ray_until_a_cut_cable_fails_the_request_and_ends_the_
     assert!(said.contains("error[HALO-E06"), "{said}");
     assert!(said.contains(&format!("rank 1 ({}) is lost", hosts.host(2).name)), "{said}");
     assert_eq!(launch.wait().unwrap().code(), Some(1));
-    assert_eq!(left(&hosts), []);
+    assert_eq!(left(hosts), []);
+}
+
+#[test]
+#[ignore = "needs root and the Python environment: launches real Ray and vLLM on two namespace hosts"]
+fn a_cut_cable_fails_the_request_and_ends_the_launch() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    let config = rig.config(&hosts);
+    let launch = rig.serve(&["launch", config.to_str().unwrap()]);
+    assert_a_cut_cable_ends(launch, &hosts, &rig.status());
+}
+
+#[test]
+#[ignore = "needs root and the Python environment: launches real vLLM on two namespace hosts, without Ray"]
+fn two_hosts_serve_without_ray_until_the_cable_is_cut() {
+    let _alone = alone();
+    let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
+    let config = rig.config(&hosts);
+    let launch = rig.serve(&["launch", "--without-ray", config.to_str().unwrap()]);
+    let state = rig.status();
+    assert_serves(&hosts, &state);
+    assert!(left(&hosts).iter().all(|(_, line)| !line.contains("ray.scripts")));
+    assert_a_cut_cable_ends(launch, &hosts, &state);
 }
 
 #[test]
@@ -166,7 +181,7 @@ fn two_hosts_serve_without_ray_until_a_cut_cable_fails_the_request_and_ends_the_
 fn a_wrong_key_is_a_refused_login() {
     let _alone = alone();
     let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
-    let config = rig.config(&hosts, 2);
+    let config = rig.config(&hosts);
     // The hosts accept no key any more.
     std::fs::write(hosts.folder().join("user_key.pub"), "").unwrap();
     let output = rig.command(["launch", config.to_str().unwrap()]).output().unwrap();
@@ -182,7 +197,7 @@ fn a_wrong_key_is_a_refused_login() {
 fn nodes_that_disagree_are_refused_before_anything_starts() {
     let _alone = alone();
     let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
-    let text = std::fs::read_to_string(rig.config(&hosts, 2)).unwrap();
+    let text = std::fs::read_to_string(rig.config(&hosts)).unwrap();
     // An old halo on host 2, whose MTU has not been set, either.
     let old = rig.folder().join("old/halo-0.0.1.dist-info");
     std::fs::create_dir_all(&old).unwrap();

@@ -54,7 +54,7 @@ impl Hub {
 }
 
 fn download(rig: &Rig, hosts: &Hosts, port: u16, token: &str) -> Output {
-    let config = rig.config(hosts, 2);
+    let config = rig.config(hosts);
     let mut command =
         rig.command(["models", "download", "owner/model", config.to_str().unwrap(), "--into", INTO]);
     command.env("HF_TOKEN", token).env("HF_ENDPOINT", format!("http://127.0.0.1:{port}"));

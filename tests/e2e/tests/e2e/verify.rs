@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Two nodes whose torch sees a GPU and RCCL (see stand_ins/gpu), but on the hosts `without`.
 fn config(rig: &Rig, hosts: &Hosts, without: &str) -> PathBuf {
-    let path = rig.config(hosts, 2);
+    let path = rig.config(hosts);
     let gpu = Path::new(env!("CARGO_MANIFEST_DIR")).join("stand_ins/gpu");
     let mut text = std::fs::read_to_string(&path).unwrap();
     text += &format!("PYTHONPATH = \"{}\"\nNO_GPU_ON = \"{without}\"\n", gpu.display());
@@ -60,7 +60,7 @@ fn examples(rig: &Rig, hosts: &Hosts) -> Vec<(String, String)> {
 fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
     let _alone = alone();
     let (rig, hosts) = (Rig::new(), Hosts::up(2).unwrap());
-    let (status, _, errors) = verify(&rig, &rig.config(&hosts, 2), &["--compare"]);
+    let (status, _, errors) = verify(&rig, &rig.config(&hosts), &["--compare"]);
     assert_eq!(status, 1);
     assert!(errors.contains("error[HALO-E0765]"), "{errors}");
 
@@ -104,7 +104,7 @@ fn every_network_between_two_hosts_is_measured_both_ways_kept_and_compared() {
     assert!(plot.starts_with("<svg") && plot.contains("halo, virtual (rdma0)"), "{plot}");
     assert!(plot.contains("RCCL, virtual (rdma0)") && compared.contains("RCCL all-reduce 48 KiB"), "{plot}");
     // The dashboard knows the floor from now on.
-    let config = rig.config(&hosts, 2);
+    let config = rig.config(&hosts);
     let seen: Value =
         serde_json::from_str(&rig.run(["top", config.to_str().unwrap(), "--once", "--json"])).unwrap();
     assert!(seen["floor_us"].as_f64().unwrap() > 0.0, "{seen}");
