@@ -138,7 +138,8 @@ fn addresses(
             *own == prefix && crate::doctor::same_network(*address, present[0].0, prefix)
         });
         if together {
-            return Ok((present.into_iter().map(|(address, _)| address).collect(), prefix));
+            let addresses: Vec<_> = present.into_iter().map(|(address, _)| address).collect();
+            return differ(answers, &addresses).map(|()| (addresses, prefix));
         }
     }
     let (network, prefix) = answers.network.unwrap_or_else(|| free_network(facts, interfaces));
@@ -152,6 +153,21 @@ fn addresses(
         answers.nodes[index].address.unwrap_or(IpAddr::V4(own))
     };
     Ok(((0..facts.len()).map(address).collect(), prefix))
+}
+
+/// Two nodes with one address are one machine that was named twice, or two that were set up alike.
+fn differ(answers: &Answers, addresses: &[IpAddr]) -> Result<(), InitError> {
+    for (second, address) in addresses.iter().enumerate() {
+        if let Some(first) = addresses[..second].iter().position(|other| other == address) {
+            let name = |index: usize| answers.nodes[index].name.clone();
+            return Err(InitError::SameAddress {
+                first: name(first),
+                second: name(second),
+                address: *address,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -225,6 +241,17 @@ mod tests {
         let chosen = choose(&answers, &[first, second]).unwrap();
         assert_eq!(chosen.prefix, 30);
         assert_eq!(addresses_of(&chosen), ["enp193s0np0 192.168.100.1", "enp193s0np0 192.168.100.2"]);
+    }
+
+    #[test]
+    fn one_address_on_two_nodes_is_refused_unless_new_ones_are_given_out() {
+        let (mut answers, _) = two();
+        let facts = [recorded::fedora(), recorded::fedora()];
+        let error = choose(&answers, &facts).unwrap_err();
+        assert_eq!(error.to_string(), "a and b have the same address 192.168.100.1");
+        answers.network = Some(("192.168.7.0".parse().unwrap(), 24));
+        let chosen = choose(&answers, &facts).unwrap();
+        assert_eq!(addresses_of(&chosen), ["enp193s0np0 192.168.7.1", "enp193s0np0 192.168.7.2"]);
     }
 
     #[test]

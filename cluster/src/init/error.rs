@@ -1,5 +1,6 @@
 //! What can go wrong when a configuration is made.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use miette::Diagnostic;
@@ -47,4 +48,13 @@ pub enum InitError {
     #[error("the configuration {} cannot be written", path.display())]
     #[diagnostic(code("HALO-E0755"), help("is the folder writable, and the disk not full?"))]
     Write { path: PathBuf, source: std::io::Error },
+
+    #[error("{first} and {second} have the same address {address}")]
+    #[diagnostic(
+        code("HALO-E0756"),
+        help(
+            "are they one machine? Several ranks on one node are `ranks = N` in the configuration; for two machines --network gives out new addresses"
+        )
+    )]
+    SameAddress { first: String, second: String, address: IpAddr },
 }
