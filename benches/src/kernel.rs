@@ -41,7 +41,8 @@ pub fn measure(rounds: usize) -> Kernel {
     let small: Vec<Buffer> = (0..4).map(|seed| values(SMALL, seed)).collect();
     let large: Vec<Buffer> = (0..2).map(|seed| values(LARGE, seed)).collect();
     let (mut small_output, mut large_output) = (values(SMALL, 4), values(LARGE, 4));
-    let floats: Vec<Vec<f32>> = (0..2).map(|seed| vec![seed as f32; LARGE / 4]).collect();
+    // None of them 0: pages that were never written would all be one page of zeros.
+    let floats = [vec![1f32; LARGE / 4], vec![2f32; LARGE / 4]];
     let mut float_output = vec![0f32; LARGE / 4];
     let (mut smalls, mut ratios) = (Vec::new(), Vec::new());
     for _ in 0..rounds.max(1) {
