@@ -1,7 +1,8 @@
 //! A simulated [`Fabric`]: all ranks in one thread, virtual time, delays drawn from a seed, so that every run can be
 //! repeated. It keeps the real one's promises (order within a pair, room for a few messages, contents unchanged) and
 //! none beyond them: links overtake each other, a rank may be far behind, and credit comes as late as in the real one,
-//! with a message the other way or by itself after half the room is used.
+//! with a message the other way or by itself after half the room is used. A slot that is written before its message was
+//! consumed ends the simulation with a panic.
 //!
 //! In a network with registered memory ([`Simulation::with_registered_memory`]) payloads are read where they lie, as late as
 //! can be, and written straight to what is lent. Of those that are referred to, half are read by the receiver.
@@ -45,6 +46,8 @@ struct Lane {
     last_arrival: u64,
     messages: u64,
     bytes: u64,
+    /// Messages whose slots the receiver has given back.
+    released: u64,
     /// Messages that have arrived, and those whose payload is read where it lies: numbers from 1.
     arrived: u64,
     in_place: VecDeque<u64>,
@@ -124,6 +127,9 @@ impl World {
         if let Load::Message(_, payload) = &load {
             lane.messages += 1;
             lane.bytes += bytes;
+            // By what the receiver has done, not by what the sender has heard of it.
+            let taken = lane.messages - lane.released;
+            assert!(taken <= self.slots as u64, "a slot is written before it was given back");
             if payload.is_with_the_sender() {
                 lane.in_place.push_back(lane.messages);
             }
@@ -431,6 +437,7 @@ impl Fabric for SimFabric {
         let arrived = from.inbox.pop_front().expect("released a message that was there");
         from.window.learn(arrived.credit);
         world.work(self.rank, arrived.payload.of().len());
+        world.lanes[peer][self.rank].released += 1;
         world.lanes[peer][self.rank].in_place.retain(|number| *number != from.window.next());
         if let Some(consumed) = from.window.release() {
             world.fly(self.rank, peer, consumed, Load::Credit);

@@ -1,28 +1,7 @@
 //! The ring over the simulated fabric: the defined bits on every rank, in the ring's own order, and the messages and bytes
 //! of the formula on neighbours' links alone.
 
-use proptest::sample::select;
-
 use super::*;
-use crate::definition;
-
-/// Bytes that look random; every encoding comes up.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut random = seed | 1;
-    let mut draw = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 32) as u8
-    };
-    (0..bytes).map(|_| draw()).collect()
-}
-
-fn arithmetic() -> impl Strategy<Value = Arithmetic> {
-    (select(&DType::ALL[..]), select(&ReduceOp::ALL[..]), select(&Rounding::ALL[..]))
-        .prop_map(|(dtype, op, rounding)| Arithmetic { dtype, op, rounding })
-        .prop_filter("defined", |arithmetic| arithmetic.op.is_defined_for(arithmetic.dtype))
-}
 
 /// What must come out: each share reduced in the order in which it goes around.
 fn expected_of(arithmetic: Arithmetic, inputs: &[Vec<u8>]) -> Vec<u8> {
@@ -53,55 +32,42 @@ proptest! {
 
     #[test]
     fn a_ring_reduces_in_its_order_over_neighbours_links_alone(
+        course in course(),
         arithmetic in arithmetic(),
-        world in 2usize..17,
         elements in 0usize..900,
-        chunk in select(vec![64usize, 128]),
+        chunk in select(vec![64usize, SLOT]),
         in_place: bool,
-        slow in proptest::option::of(0usize..17),
-        delay in 0u64..50,
-        seed: u64,
     ) {
-        let simulation = network(world, delay, seed);
+        let (world, simulation) = (course.world, course.network());
         let bytes = elements * arithmetic.dtype.size();
-        let inputs = (0..world).map(|rank| noise(seed ^ (rank as u64 + 1) << 40, bytes)).collect::<Vec<_>>();
+        let inputs = noise(course.seed, world, bytes);
         let mut outputs = if in_place { inputs.clone() } else { vec![vec![0; bytes]; world] };
-        let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
-            let fabric = simulation.rank(rank);
+        course.run(&simulation, &mut outputs, |fabric, rank, output| {
             let input = (!in_place).then_some(&inputs[rank][..]);
-            let tag = tag(Kind::AllReduce, bytes);
-            let plan = Ring::new(&fabric, tag, arithmetic, input, output, chunk, Vec::new());
-            (fabric, plan)
-        }).collect();
-        run_beside(&simulation, ranks, slow.filter(|slow| *slow < world)).unwrap();
+            Ring::new(fabric, tag(Kind::AllReduce, bytes), arithmetic, input, output, chunk, Vec::new())
+        }).unwrap();
         let expected = expected_of(arithmetic, &inputs);
         for output in &outputs {
             prop_assert_eq!(output, &expected);
         }
-        for (from, to) in (0..world).flat_map(|from| (0..world).map(move |to| (from, to))) {
-            let neighbours = to == (from + 1) % world;
-            let traffic = if neighbours { formula(arithmetic, from, world, bytes, chunk) } else { (0, 0) };
-            prop_assert_eq!(simulation.traffic(from, to), traffic);
-        }
+        check_traffic(&simulation, world, |from, to| {
+            if to == (from + 1) % world { formula(arithmetic, from, world, bytes, chunk) } else { (0, 0) }
+        })?;
     }
 }
 
 /// With registered memory the results are written straight to their place, and forwarded from there.
 #[test]
 fn results_go_straight_to_what_is_lent() {
-    // SAFETY: as in `network`.
-    let simulation = unsafe { Simulation::new(3, 128, 2, 5, 11).with_registered_memory() };
-    let inputs = inputs(3, 6000);
-    let mut outputs = inputs.clone();
-    let bytes = outputs[0].len();
-    let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
-        let fabric = simulation.rank(rank);
-        let tag = tag(Kind::AllReduce, bytes);
-        let plan = Ring::new(&fabric, tag, SUM, None, output, 128, Vec::new());
-        (fabric, plan)
+    // SAFETY: as in `Course::network`.
+    let simulation = unsafe { Simulation::new(3, SLOT, 2, 5, 11).with_registered_memory() };
+    let bytes = 24_000;
+    let mut outputs = vec![1f32.to_le_bytes().repeat(bytes / 4); 3];
+    let run = QUIET.run(&simulation, &mut outputs, |fabric, _, output| {
+        Ring::new(fabric, tag(Kind::AllReduce, bytes), SUM, None, output, SLOT, Vec::new())
     });
-    run(&simulation, ranks.collect()).unwrap();
-    let expected = sum(&inputs);
+    run.unwrap();
+    let expected = 3f32.to_le_bytes().repeat(bytes / 4);
     assert!(outputs.iter().all(|output| *output == expected));
     for rank in 0..3 {
         // Half of what is referred to is read by the receiver in the simulation.
@@ -112,14 +78,10 @@ fn results_go_straight_to_what_is_lent() {
 
 #[test]
 fn neighbours_in_different_operations_notice() {
-    let simulation = network(3, 5, 1);
-    let mut outputs = vec![vec![0; 800]; 3];
-    let ranks = outputs.iter_mut().enumerate().map(|(rank, output)| {
-        let fabric = simulation.rank(rank);
-        let tag = tag(Kind::AllReduce, 800 + rank / 2);
-        let plan = Ring::new(&fabric, tag, SUM, None, output, 128, Vec::new());
-        (fabric, plan)
+    let simulation = Course { world: 3, ..QUIET }.network();
+    let error = QUIET.run(&simulation, &mut vec![vec![0; 800]; 3], |fabric, rank, output| {
+        Ring::new(fabric, tag(Kind::AllReduce, 800 + rank / 2), SUM, None, output, SLOT, Vec::new())
     });
-    let error = run(&simulation, ranks.collect()).unwrap_err();
+    let error = error.unwrap_err();
     assert!(matches!(error, PlanError::Mismatch { .. }), "{error:?}");
 }

@@ -1,0 +1,123 @@
+//! Reductions in rank order: the defined bits on every rank, whatever overtakes what.
+
+use super::*;
+
+/// The arithmetic, the inputs of all ranks, and what comes of them in rank order.
+fn case(course: Course, arithmetic: Arithmetic, elements: usize) -> (usize, Vec<Vec<u8>>, Vec<u8>) {
+    let bytes = elements * arithmetic.dtype.size();
+    let inputs = noise(course.seed, course.world, bytes);
+    let Arithmetic { dtype, op, rounding } = arithmetic;
+    let expected = definition::reduce(dtype, op, rounding, &inputs);
+    (bytes, inputs, expected)
+}
+
+fn outputs_for(inputs: &[Vec<u8>], in_place: bool) -> Vec<Vec<u8>> {
+    if in_place { inputs.to_vec() } else { vec![vec![0; inputs[0].len()]; inputs.len()] }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn one_shot_sends_everybody_everything_once(
+        course in course(), arithmetic in arithmetic(), elements in 0usize..400, in_place: bool,
+        chunk in select(vec![64usize, SLOT]),
+    ) {
+        let (bytes, inputs, expected) = case(course, arithmetic, elements);
+        let mut outputs = outputs_for(&inputs, in_place);
+        let simulation = course.network();
+        course.run(&simulation, &mut outputs, |fabric, rank, output| {
+            let input = (!in_place).then_some(&inputs[rank][..]);
+            let parts = Parts::same(&(0..bytes));
+            let tag = tag(Kind::AllReduce, bytes);
+            Reduce::new(fabric, tag, arithmetic, input, output, parts, 0).in_chunks(chunk)
+        }).unwrap();
+        prop_assert!(outputs.iter().all(|output| *output == expected));
+        let messages = bytes.div_ceil(chunk).max(1) as u64;
+        check_traffic(&simulation, course.world, |_, _| (messages, bytes as u64))?;
+    }
+
+    #[test]
+    fn doubling_takes_the_fewest_messages(
+        course in course(), arithmetic in arithmetic(), elements in 0usize..300, in_place: bool,
+    ) {
+        let (bytes, inputs, expected) = case(course, arithmetic, elements);
+        let mut outputs = outputs_for(&inputs, in_place);
+        let simulation = course.network();
+        course.run(&simulation, &mut outputs, |fabric, rank, output| {
+            let input = (!in_place).then_some(&inputs[rank][..]);
+            Doubling::new(fabric, tag(Kind::AllReduce, bytes), arithmetic, input, output, Vec::new())
+        }).unwrap();
+        prop_assert!(outputs.iter().all(|output| *output == expected));
+        let world = course.world;
+        // After k steps a rank holds 2^k inputs, its own and those of the ranks behind it, and hands them back.
+        check_traffic(&simulation, world, |from, to| {
+            let distance = (from + world - to) % world;
+            if !distance.is_power_of_two() {
+                return (0, 0);
+            }
+            let handed = distance.min(world - distance) * bytes;
+            (chunks(handed), handed as u64)
+        })?;
+    }
+
+    #[test]
+    fn two_shot_reduces_a_share_each_and_then_shares_it(
+        course in course(), arithmetic in arithmetic(), elements in 0usize..700, in_place: bool,
+    ) {
+        let (bytes, inputs, expected) = case(course, arithmetic, elements);
+        let mut outputs = outputs_for(&inputs, in_place);
+        let simulation = course.network();
+        course.run(&simulation, &mut outputs, |fabric, rank, output| {
+            let input = (!in_place).then_some(&inputs[rank][..]);
+            ReduceAndShare::new(fabric, tag(Kind::AllReduce, bytes), arithmetic, input, output)
+        }).unwrap();
+        prop_assert!(outputs.iter().all(|output| *output == expected));
+        let share = |rank| Parts::shares(bytes, course.world).of(rank).unwrap().len();
+        // The peer's share of the input, and the own share of the result.
+        check_traffic(&simulation, course.world, |from, to| {
+            (chunks(share(to)) + chunks(share(from)), (share(to) + share(from)) as u64)
+        })?;
+    }
+
+    #[test]
+    fn reduce_scatter_sends_everybody_his_block(
+        course in course(), arithmetic in arithmetic(), elements in 0usize..100, in_place: bool,
+    ) {
+        let world = course.world;
+        let (bytes, inputs, expected) = case(course, arithmetic, elements * world);
+        let block = bytes / world;
+        let mut outputs = if in_place { inputs.clone() } else { vec![vec![0; block]; world] };
+        let simulation = course.network();
+        course.run(&simulation, &mut outputs, |fabric, rank, output| {
+            let input = (!in_place).then_some(&inputs[rank][..]);
+            let (parts, result) = (Parts::Blocks { block }, if in_place { rank * block } else { 0 });
+            Reduce::new(fabric, tag(Kind::ReduceScatter, block), arithmetic, input, output, parts, result)
+        }).unwrap();
+        for (rank, output) in outputs.iter().enumerate() {
+            let own = if in_place { &output[rank * block..][..block] } else { &output[..] };
+            prop_assert_eq!(own, &expected[rank * block..][..block]);
+        }
+        check_traffic(&simulation, world, |_, _| (chunks(block), block as u64))?;
+    }
+
+    #[test]
+    fn reduce_sends_the_root_everything_once(
+        course in course(), arithmetic in arithmetic(), elements in 0usize..300, root in 0usize..16, in_place: bool,
+    ) {
+        let root = root % course.world;
+        let (bytes, inputs, expected) = case(course, arithmetic, elements);
+        let mut outputs = vec![Vec::new(); course.world];
+        outputs[root] = if in_place { inputs[root].clone() } else { vec![0; bytes] };
+        let simulation = course.network();
+        course.run(&simulation, &mut outputs, |fabric, rank, output| {
+            let input = (!(in_place && rank == root)).then_some(&inputs[rank][..]);
+            let parts = Parts::Only { rank: root, bytes };
+            Reduce::new(fabric, tag(Kind::Reduce, bytes), arithmetic, input, output, parts, 0)
+        }).unwrap();
+        prop_assert_eq!(&outputs[root], &expected);
+        check_traffic(&simulation, course.world, |_, to| {
+            if to == root { (chunks(bytes), bytes as u64) } else { (0, 0) }
+        })?;
+    }
+}
