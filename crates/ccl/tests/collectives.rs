@@ -8,7 +8,7 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{configs, run};
 use half::bf16;
@@ -218,22 +218,35 @@ fn other_sizes_types_or_operations_are_errors_that_name_both_sides() {
 
 #[test]
 fn a_rank_that_does_not_take_part_is_named_at_the_deadline() {
+    const DEADLINE: Duration = Duration::from_millis(300);
     let mut configs = configs(2, TransportChoice::Shm);
-    configs.iter_mut().for_each(|config| config.timeout = Duration::from_millis(300));
+    configs.iter_mut().for_each(|config| config.timeout = DEADLINE);
+    let given_up = std::sync::Barrier::new(2);
     let errors = run(&configs, |mut communicator| {
-        if communicator.rank() == 0 {
-            return communicator.barrier().unwrap_err();
+        if communicator.rank() == 1 {
+            // Alive and silent until rank 0 has given up.
+            given_up.wait();
+            // What rank 0 had sent before is enough for the first one.
+            return communicator.barrier().and_then(|()| communicator.barrier()).unwrap_err();
         }
-        // Alive and silent until rank 0 gives up and says so.
-        loop {
-            let mut nothing = [0; 1];
-            if let Err(error) = communicator.recv(&mut nothing, DType::U8, 0) {
-                return error;
-            }
-        }
+        let start = Instant::now();
+        let error = communicator.barrier().unwrap_err();
+        assert!(start.elapsed() >= DEADLINE);
+        given_up.wait();
+        error
     });
-    let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert!(told.iter().any(|text| text.contains("waited") || text.contains("not in the same")), "{told:?}");
+    assert!(
+        matches!(&errors[0], Error::Timeout { waiting_for, .. } if waiting_for.starts_with("1 (")),
+        "{errors:?}"
+    );
+    assert_eq!(errors[0].stable_code(), "HALO-E0302");
+    let told = errors[1].to_string();
+    assert!(
+        ["HALO-E0302: barrier (operation 1) on rank 0", "waited 0.3 s", "rank 1 was in"]
+            .iter()
+            .all(|words| told.contains(words)),
+        "{told}"
+    );
 }
 
 #[test]

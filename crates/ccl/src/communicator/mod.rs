@@ -15,6 +15,7 @@ use halo_fabric::{Config, Fabric, LinkInfo, Mesh, Registration, Store};
 
 use crate::error::Error;
 use crate::interrupt::Interrupt;
+use crate::operation::Operation;
 use crate::plan::{Algorithm, Choices, PlanTable};
 use crate::statistics::{Counters, Statistics, StatisticsFile};
 
@@ -33,6 +34,8 @@ pub struct Communicator {
     epoch: u32,
     /// Communicators split off so far.
     splits: u32,
+    /// What was done last: a peer may have done something else instead.
+    last: Option<Operation>,
     failed: Option<Error>,
     interrupt: Interrupt,
     counters: Arc<Counters>,
@@ -73,6 +76,7 @@ impl Communicator {
             choices,
             epoch: 0,
             splits: 0,
+            last: None,
             failed: None,
             interrupt: Interrupt::default(),
             counters,
@@ -155,14 +159,29 @@ impl Communicator {
     /// Lets the last bytes leave and says good-bye. Dropping does the same, without the error.
     ///
     /// # Errors
-    /// The failure that had poisoned the communicator, or statistics that could not be written.
+    /// The failure that had poisoned the communicator, a message of an operation that this rank took no part in, or
+    /// statistics that could not be written.
     pub fn close(mut self) -> Result<(), Error> {
         let written = self.statistics_file.as_mut().map_or(Ok(()), StatisticsFile::finish);
         let closed = self.mesh.close();
         match self.failed.take() {
             Some(error) => Err(error),
-            None => closed.map_err(Error::from).and(written),
+            None => match closed {
+                Ok(()) => self.all_heard().and(written),
+                Err(error) => Err(self.amid(self.last.as_ref(), error)),
+            },
         }
+    }
+
+    /// Ranks that only send in what they believe to be the last operation notice nothing else of a disagreement.
+    fn all_heard(&self) -> Result<(), Error> {
+        for link in &self.links {
+            let unheard = self.mesh.head(link.peer)?.and_then(|message| Operation::from_tag(message.tag));
+            if let Some(theirs) = unheard {
+                return Err(self.mismatch(&"close", link.peer, theirs));
+            }
+        }
+        Ok(())
     }
 }
 

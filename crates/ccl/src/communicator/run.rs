@@ -1,5 +1,6 @@
 //! Running a job: to its end, its failure or its deadline.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use halo_fabric::{Fabric, FabricError};
@@ -7,7 +8,7 @@ use halo_fabric::{Fabric, FabricError};
 use super::Communicator;
 use super::job::{AnyPlan, Job};
 use crate::error::Error;
-use crate::operation::Operation;
+use crate::operation::{Kind, Operation};
 use crate::plan::{Plan, PlanError, Progress};
 use crate::request::Request;
 use crate::wait::{Idle, Wait};
@@ -56,15 +57,19 @@ impl Communicator {
         match job.plan.step(&mut self.mesh) {
             Ok(Progress::Done) => {
                 self.counters.record(job.operation.kind, job.operation.bytes, job.start);
+                self.last = Some(job.operation);
                 if let Some(scratch) = job.plan.take_scratch() {
                     self.scratch = scratch;
                 }
                 Ok(Progress::Done)
             }
-            Ok(progress) => {
-                self.mesh.progress().map_err(|error| self.fail(error.into()))?;
-                Ok(progress)
-            }
+            Ok(progress) => match self.mesh.progress() {
+                Ok(()) => Ok(progress),
+                Err(error) => {
+                    let error = self.amid(Some(&job.operation), error);
+                    Err(self.fail(error))
+                }
+            },
             Err(error) => {
                 let error = self.explain(&job.operation, error);
                 Err(self.fail(error))
@@ -96,7 +101,9 @@ impl Communicator {
         waited: Duration,
     ) -> Result<(), Error> {
         let waiting_for = plan.waiting_for(&self.mesh);
-        waiting_for.iter().try_for_each(|peer| self.mesh.expect(*peer))?;
+        let expect =
+            |peer: &usize| self.mesh.expect(*peer).map_err(|error| self.amid(Some(operation), error));
+        waiting_for.iter().try_for_each(expect)?;
         if waited < self.config.timeout {
             return Ok(());
         }
@@ -113,28 +120,47 @@ impl Communicator {
     }
 
     fn explain(&self, operation: &Operation, error: PlanError) -> Error {
-        let host = |peer: usize| {
-            let link = self.links.iter().find(|link| link.peer == peer);
-            link.map_or_else(String::new, |link| link.host.clone())
-        };
         let malformed = |peer: usize, cause: String| {
-            Error::Fabric(FabricError::MalformedMessage { peer, host: host(peer), cause })
+            Error::Fabric(FabricError::MalformedMessage { peer, host: self.host(peer), cause })
         };
         match error {
-            PlanError::Fabric(error) => error.into(),
+            PlanError::Fabric(error) => self.amid(Some(operation), error),
             PlanError::Mismatch { peer, theirs } => match Operation::from_tag(theirs) {
-                Some(theirs) => Error::Mismatch {
-                    rank: self.rank(),
-                    ours: operation.to_string(),
-                    peer,
-                    host: host(peer),
-                    theirs: theirs.to_string(),
-                },
+                Some(theirs) => self.mismatch(operation, peer, theirs),
                 None => malformed(peer, format!("{theirs:?} names no operation")),
             },
             PlanError::WrongLength { peer, given, expected } => {
                 malformed(peer, format!("{given} bytes where {operation} has {expected}"))
             }
+        }
+    }
+
+    fn host(&self, peer: usize) -> String {
+        let link = self.links.iter().find(|link| link.peer == peer);
+        link.map_or_else(String::new, |link| link.host.clone())
+    }
+
+    /// A peer's message is of another operation than this rank is in. What this rank did instead of it may be past: a rank
+    /// that only sends goes on without hearing anything.
+    pub(super) fn mismatch(&self, ours: &dyn Display, peer: usize, theirs: Operation) -> Error {
+        let ours = match &self.last {
+            // A message of a pair says nothing of where it belongs among the operations of all.
+            Some(last) if theirs.kind == Kind::SendRecv => format!("{ours} after {last}"),
+            Some(last) if last.epoch == theirs.epoch => last.to_string(),
+            _ => ours.to_string(),
+        };
+        let (rank, host) = (self.rank(), self.host(peer));
+        Error::Mismatch { rank, ours, peer, host, theirs: theirs.to_string() }
+    }
+
+    /// The fabric's error; a peer that gave up does not know what this rank was doing, or had done last.
+    pub(super) fn amid(&self, operation: Option<&Operation>, error: FabricError) -> Error {
+        match (error, operation) {
+            (FabricError::StoppedByPeer { peer, host, reason }, Some(operation)) => {
+                let reason = format!("{reason}; rank {} was in {operation}", self.rank());
+                FabricError::StoppedByPeer { peer, host, reason }.into()
+            }
+            (error, _) => error.into(),
         }
     }
 

@@ -124,20 +124,26 @@ impl Control {
         self.shared.wake();
     }
 
-    /// Says good-bye and waits a moment for the others to say it too.
-    pub(crate) fn close(&mut self) {
+    /// Says good-bye and waits a moment for the others to say it too. A peer that has stopped the communicator meanwhile is
+    /// an error; one that just went away is none any more.
+    pub(crate) fn close(&mut self) -> Result<(), FabricError> {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        let stopped = self.check().or_else(|error| match error {
+            FabricError::StoppedByPeer { .. } => Err(error),
+            _ => Ok(()),
+        });
         self.shared.fail(FabricError::Closed);
+        stopped
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.close();
+        let _ = self.close();
     }
 }
 

@@ -196,7 +196,7 @@ impl Mesh {
     /// Lets the last bytes leave, says good-bye, and waits a moment for the others to do so.
     ///
     /// # Errors
-    /// The communicator had failed before, or bytes could not leave in time.
+    /// The communicator had failed before, bytes could not leave in time, or a peer stopped it at the last moment.
     pub fn close(&mut self) -> Result<(), FabricError> {
         let deadline = Instant::now() + FLUSH_GRACE;
         let mut result = self.control.check();
@@ -206,7 +206,11 @@ impl Mesh {
                 break;
             }
         }
-        self.control.close();
+        result = result.and(self.control.close());
+        // What came before a peer's good-bye is taken in, so that the caller can see what nobody has received.
+        for peer in self.peers.iter_mut().flatten() {
+            let _ = peer.link.progress(&self.arena, peer.window.consumed());
+        }
         result
     }
 
