@@ -182,15 +182,13 @@ fn stop_removes_what_a_killed_launcher_and_a_killed_agent_left() {
 fn a_process_of_someone_else_survives_stop() {
     let rig = Rig::new();
     // The same command as ours, and even a launch by name: but another one.
-    let mut other = std::process::Command::new("sleep")
-        .arg("600")
-        .env("HALO_CLUSTER_LAUNCH", "0badcafe")
-        .spawn()
-        .unwrap();
+    let launch = format!("{:08x}", std::process::id());
+    let mut other =
+        std::process::Command::new("sleep").arg("600").env("HALO_CLUSTER_LAUNCH", &launch).spawn().unwrap();
     let served = rig.serve(&rig.config(""));
     served.signal("TERM");
     assert_eq!(served.end().0, Some(0));
-    assert_eq!(processes("HALO_CLUSTER_LAUNCH=0badcafe").len(), 1);
+    assert_eq!(processes(&format!("HALO_CLUSTER_LAUNCH={launch}")).len(), 1);
     other.kill().unwrap();
     other.wait().unwrap();
 }

@@ -17,6 +17,19 @@ pub struct Rig {
     pub port: u16,
 }
 
+/// What the launched processes said is the only trace of a failure that does not come again.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for log in fs::read_dir(self.path("state/halo-cluster/logs")).into_iter().flatten().flatten() {
+            let text = fs::read_to_string(log.path()).unwrap_or_default();
+            eprintln!("--- {}\n{text}", log.path().display());
+        }
+    }
+}
+
 impl Rig {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
