@@ -1,7 +1,9 @@
 //! Several operations as one: small reductions travel together, and sends and receives run all at once.
 
+use smallvec::SmallVec;
+
 use super::Communicator;
-use super::job::AnyPlan;
+use super::job::{AnyPlan, Job};
 use crate::check;
 use crate::dtype::DType;
 use crate::error::Error;
@@ -21,6 +23,10 @@ struct Packed<'a> {
     output: &'a mut [u8],
 }
 
+/// The all-reduces of one type and operation; up to this many are listed without memory of their own.
+type Members<'a> = SmallVec<[Packed<'a>; 16]>;
+type Kind = (DType, ReduceOp);
+
 impl Communicator {
     /// Does several operations, as one where that is faster: all-reduces of one type and operation up to 16 KiB each
     /// become one all-reduce (and count as one in the statistics), and sends and receives run all at once, so that
@@ -29,8 +35,9 @@ impl Communicator {
     /// # Errors
     /// As [`Communicator::run`]. Refused arguments are found before anything is done.
     pub fn group<'a>(&mut self, requests: impl IntoIterator<Item = Request<'a>>) -> Result<(), Error> {
-        let mut packed: Vec<((DType, ReduceOp), Vec<Packed<'a>>)> = Vec::new();
-        let (mut others, mut exchange, mut last) = (Vec::new(), Exchange::new(&self.mesh), None);
+        let mut packed = SmallVec::<[(Kind, Members<'a>); 2]>::new();
+        let mut others = SmallVec::<[Job<'a>; 2]>::new();
+        let (mut exchange, mut last) = (Exchange::new(&self.mesh), None);
         let epoch = self.epoch;
         for request in requests {
             let accepted = match request {
@@ -72,34 +79,27 @@ impl Communicator {
         }
     }
 
-    fn all_reduce_together(
-        &mut self,
-        (dtype, op): (DType, ReduceOp),
-        mut members: Vec<Packed<'_>>,
-    ) -> Result<(), Error> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
+    fn all_reduce_together(&mut self, (dtype, op): Kind, mut members: Members<'_>) -> Result<(), Error> {
+        let mut together = std::mem::take(&mut self.together);
+        together.clear();
         for Packed { input, output } in &members {
-            scratch.extend_from_slice(input.separate().unwrap_or(output));
+            together.extend_from_slice(input.separate().unwrap_or(output));
         }
-        self.all_reduce(Input::InPlace, &mut scratch, dtype, op)?;
+        self.all_reduce(Input::InPlace, &mut together, dtype, op)?;
         let mut start = 0;
         for Packed { output, .. } in &mut members {
-            output.copy_from_slice(&scratch[start..start + output.len()]);
+            output.copy_from_slice(&together[start..start + output.len()]);
             start += output.len();
         }
-        self.scratch = scratch;
+        self.together = together;
         Ok(())
     }
 }
 
-fn kind_of<'g, 'a>(
-    packed: &'g mut Vec<((DType, ReduceOp), Vec<Packed<'a>>)>,
-    kind: (DType, ReduceOp),
-) -> &'g mut Vec<Packed<'a>> {
+fn kind_of<'g, 'a>(packed: &'g mut SmallVec<[(Kind, Members<'a>); 2]>, kind: Kind) -> &'g mut Members<'a> {
     let known = packed.iter().position(|(other, _)| *other == kind);
     let index = known.unwrap_or_else(|| {
-        packed.push((kind, Vec::new()));
+        packed.push((kind, Members::new()));
         packed.len() - 1
     });
     &mut packed[index].1

@@ -41,8 +41,10 @@ pub struct Communicator {
     counters: Arc<Counters>,
     statistics_file: Option<StatisticsFile>,
     links: Vec<LinkInfo>,
-    /// Where a group packs its small operations, and where inputs of other ranks are collected; kept for the next time.
+    /// Where plans collect inputs of other ranks; kept for the next time.
     scratch: Vec<u8>,
+    /// Where a group packs its small operations; kept, too, and not the same: what is packed is reduced by a plan.
+    together: Vec<u8>,
 }
 
 impl Communicator {
@@ -83,6 +85,7 @@ impl Communicator {
             statistics_file,
             links,
             scratch: Vec::new(),
+            together: Vec::new(),
         })
     }
 
