@@ -1,6 +1,6 @@
 //! The control socket of a connection that stands: where the end of a peer shows.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::plugin::connection::stream::{Open, Stream, ending};
@@ -54,22 +54,31 @@ impl Control {
         if self.ended.is_some() {
             return;
         }
-        let end = match self.stream.flush().and_then(|()| self.stream.fill()) {
-            Ok(Open::Yes) => return,
-            Ok(Open::Ended) => ("it closed the connection".to_owned(), true),
-            Err(error) => {
-                let orderly = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
-                (ending(&error), orderly)
-            }
-        };
-        self.ended = Some(Ended { cause: end.0, orderly: end.1, since: Instant::now() });
+        match self.stream.flush().and_then(|()| self.stream.fill()) {
+            Ok(Open::Yes) => {}
+            Ok(Open::Ended) => self.end("it closed the connection".to_owned(), true),
+            Err(error) => self.fail(&error),
+        }
     }
 
     /// Sends what waits, at once.
     pub(crate) fn flush(&mut self) {
-        if self.ended.is_none() && self.stream.flush().is_err() {
-            self.exchange();
+        if self.ended.is_some() {
+            return;
         }
+        // The kernel tells an error once: whoever writes again hears only of a broken pipe.
+        if let Err(error) = self.stream.flush() {
+            self.fail(&error);
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        let orderly = matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        self.end(ending(error), orderly);
+    }
+
+    fn end(&mut self, cause: String, orderly: bool) {
+        self.ended = Some(Ended { cause, orderly, since: Instant::now() });
     }
 
     /// Why the peer counts as lost, if nothing can come from it any more.
