@@ -63,7 +63,7 @@ impl RegionCache {
         let owner = Arc::new(());
         let region = match dma_buf {
             Some(DmaBuf { file, offset }) => {
-                // SAFETY: the core's file descriptor, open during the call.
+                // SAFETY: the core's file descriptor, not negative, open during the call.
                 let file = unsafe { BorrowedFd::borrow_raw(file) };
                 MemoryRegion::register_dma_buf(domain, file, offset, bytes, address, access, owner)
             }
@@ -89,8 +89,12 @@ impl Memory {
         let gpu = pointer_kind != abi::PTR_HOST;
         let kind = if gpu { "GPU" } else { "host" };
         let refuse = |cause: String| PluginError::Register { device: device.describe(), bytes, kind, cause };
-        if !device.takes(pointer_kind) {
+        // A dma-buf is another kind of memory, whatever kind it is said to hold.
+        if !device.takes(pointer_kind) || dma_buf.is_some() && !device.takes(abi::PTR_DMABUF) {
             return Err(refuse("GPU-direct is not offered here".to_owned()));
+        }
+        if dma_buf.is_some_and(|DmaBuf { file, .. }| file < 0) {
+            return Err(refuse("its dma-buf is no file".to_owned()));
         }
         let base = NonNull::new(data).ok_or_else(|| refuse("its address is NULL".to_owned()))?;
         let address = data as u64;
