@@ -64,13 +64,13 @@ variables! {
     NCCL_IB_ROCE_VERSION_NUM, "Net plugin, as NCCL means it: the RoCE version. Only 2 is spoken; anything else is an error.", "`2`";
     NCCL_IB_ADDR_FAMILY, "Net plugin, as NCCL means it: `AF_INET` or `AF_INET6`, the family of the GID's address.", "`AF_INET`";
     NCCL_IB_ADDR_RANGE, "Net plugin, as NCCL means it: only a GID with an address in this range, such as `192.168.100.0/24`.", "any";
-    NCCL_IB_TC, "Net plugin, as NCCL means it: the traffic class, 0 to 255. A communicator's own traffic class wins.", "`0`";
+    NCCL_IB_TC, "Net plugin, as NCCL means it: the traffic class, 0 to 255. It wins over a communicator's own. The connecting side decides.", "the communicator's, else `0`";
     NCCL_IB_SL, "Net plugin, as NCCL means it: the service level, 0 to 15.", "`0`";
     NCCL_IB_TIMEOUT, "Net plugin, as NCCL means it: a packet is sent again after 4.096 us x 2^this; 1 to 31.", "`16`";
     NCCL_IB_RETRY_CNT, "Net plugin, as NCCL means it: how often it is sent again, 0 to 7.", "`6`";
     NCCL_IB_QPS_PER_CONNECTION, "Net plugin, as NCCL means it: queue pairs of one connection, 1 to 8. The connecting side decides.", "`1`";
     NCCL_IB_SPLIT_DATA_ON_QPS, "Net plugin, as NCCL means it: `1` splits every message over all queue pairs of its connection, `0` gives each message whole to the next one. The connecting side decides.", "split from `HALO_PLUGIN_STRIPE_BYTES` on";
-    NCCL_IB_FIFO_TC, "Net plugin, as NCCL means it: the traffic class of what a receiver tells its sender, 0 to 255.", "that of the messages";
+    NCCL_IB_FIFO_TC, "Net plugin, as NCCL means it: the traffic class of what a receiver tells its sender, 0 to 255. The receiving side decides.", "that of the messages";
     NCCL_SOCKET_NTHREADS, "Net plugin: times `NCCL_NSOCKS_PERTHREAD`, the sockets of a TCP connection, at most 8, where `HALO_PLUGIN_SOCKETS` is not set. No thread is started.", "`1`";
     NCCL_NSOCKS_PERTHREAD, "Net plugin: see `NCCL_SOCKET_NTHREADS`.", "`1`";
     NCCL_SOCKET_IFNAME, "Net plugin, as NCCL means it: a comma list of interfaces for TCP by prefix; `=` in front means exact names, `^` all but these.", "every interface that is up but `lo` and `docker*`";

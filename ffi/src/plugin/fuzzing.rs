@@ -184,7 +184,7 @@ mod tests {
 
     fn frames() -> Vec<Vec<u8>> {
         let who = Identity { host: "box".to_owned(), process: 1, device: "lo".to_owned(), rdma: false };
-        let terms = Terms { eager_bytes: 5, stripe_bytes: 1, lanes: 8 };
+        let terms = Terms { eager_bytes: 5, stripe_bytes: 1, lanes: 8, traffic_class: 7 };
         let connection = [3; 16];
         let hello = Hello::Control(Introduction { connection, who: who.clone(), terms, rdma: None });
         let welcome = Answer::Welcome { who, eager_bytes: 5, rdma: None };

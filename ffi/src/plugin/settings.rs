@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) stripe_bytes: usize,
     pub(crate) sockets: usize,
     pub(crate) queue_pairs: usize,
+    /// Of messages, before what a communicator asks for.
+    pub(crate) traffic_class: Option<u8>,
     /// For a receiver's announcements; the messages' own unless told otherwise.
     pub(crate) announcement_traffic_class: Option<u8>,
     pub(crate) gpu_direct: bool,
@@ -80,6 +82,7 @@ impl Settings {
             sockets: number(halo_env::HALO_PLUGIN_SOCKETS, sockets_of_nccl()?, 1..=MAX_LANES as i64)?
                 as usize,
             queue_pairs: number(halo_env::NCCL_IB_QPS_PER_CONNECTION, 1, 1..=MAX_LANES as i64)? as usize,
+            traffic_class: u8::try_from(number(halo_env::NCCL_IB_TC, -1, -1..=255)?).ok(),
             announcement_traffic_class: u8::try_from(number(halo_env::NCCL_IB_FIFO_TC, -1, -1..=255)?).ok(),
             gpu_direct: number(halo_env::HALO_PLUGIN_GPU_DIRECT, 0, 0..=1)? == 1,
             stats_file: halo_env::HALO_PLUGIN_STATS_FILE.get(),
@@ -93,8 +96,9 @@ impl Settings {
             path: PathOptions {
                 ack_timeout: or_default(halo_env::NCCL_IB_TIMEOUT, defaults.ack_timeout, 1..=31)?,
                 retries: or_default(halo_env::NCCL_IB_RETRY_CNT, defaults.retries, 0..=7)?,
-                traffic_class: or_default(halo_env::NCCL_IB_TC, defaults.traffic_class, 0..=255)?,
                 service_level: or_default(halo_env::NCCL_IB_SL, defaults.service_level, 0..=15)?,
+                // Each connection's terms have it.
+                ..defaults
             },
             socket_interfaces: halo_env::NCCL_SOCKET_IFNAME.get().map(|text| NameList::read(&text)),
             socket_family: parsed(halo_env::NCCL_SOCKET_FAMILY)?,

@@ -133,7 +133,7 @@ impl Caller {
         handle: &Handle,
         traffic_class: Option<u8>,
     ) -> Result<Self, PluginError> {
-        let terms = Terms::of(device);
+        let terms = Terms::of(device, traffic_class);
         let from = device.address()?;
         let to = towards(handle.address, from);
         let peer = stranger(&handle.host, to);
@@ -148,10 +148,7 @@ impl Caller {
         };
         let (sockets, rdma) = match &device.kind {
             Kind::Tcp(_) => (usize::from(terms.lanes), None),
-            Kind::Rdma(port) => {
-                let role = rdma::Role::Sender;
-                (0, Some(rdma::Pending::new(device, port, role, &terms, traffic_class)?))
-            }
+            Kind::Rdma(port) => (0, Some(rdma::Pending::new(device, port, rdma::Role::Sender, &terms)?)),
         };
         let random = nonce().map_err(|error| PluginError::system("getrandom", error))?;
         Ok(Self {

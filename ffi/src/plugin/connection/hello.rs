@@ -52,11 +52,13 @@ pub(crate) struct Terms {
     pub(crate) stripe_bytes: u64,
     /// Queue pairs, or data sockets.
     pub(crate) lanes: u8,
+    /// Over RDMA: of the messages, and of what their receiver tells unless it knows better.
+    pub(crate) traffic_class: u8,
 }
 
 impl Terms {
-    /// What this side proposes.
-    pub(crate) fn of(device: &Device) -> Self {
+    /// What this side proposes. As with NCCL, a traffic class in the environment wins over the communicator's.
+    pub(crate) fn of(device: &Device, traffic_class: Option<u8>) -> Self {
         let settings = &device.settings;
         let lanes = match device.kind {
             Kind::Tcp(_) => settings.sockets,
@@ -66,6 +68,7 @@ impl Terms {
             eager_bytes: settings.eager_bytes as u32,
             stripe_bytes: settings.stripe_bytes as u64,
             lanes: lanes as u8,
+            traffic_class: settings.traffic_class.or(traffic_class).unwrap_or(0),
         }
     }
 
@@ -125,7 +128,7 @@ mod tests {
 
     #[test]
     fn terms_out_of_range_are_refused() {
-        let terms = Terms { eager_bytes: 0, stripe_bytes: 4096, lanes: 1 };
+        let terms = Terms { eager_bytes: 0, stripe_bytes: 4096, lanes: 1, traffic_class: 0 };
         assert!(terms.check().is_ok());
         assert!(Terms { lanes: 0, ..terms }.check().is_err());
         assert!(Terms { lanes: 9, ..terms }.check().is_err());

@@ -265,7 +265,7 @@ impl Joining {
         let mut offer = None;
         if let (Kind::Rdma(port), Some(theirs)) = (&device.kind, theirs) {
             let agreed = super::hello::Terms { eager_bytes, ..*terms };
-            let pending = rdma::Pending::new(device, port, rdma::Role::Receiver, &agreed, None)?;
+            let pending = rdma::Pending::new(device, port, rdma::Role::Receiver, &agreed)?;
             offer = Some(pending.offer());
             self.rdma = Some(pending.connect(theirs, &self.peer)?);
         }

@@ -12,7 +12,7 @@ pub(crate) use announcement::{ANNOUNCEMENT_BYTES, Announcement, KIND_ANNOUNCE};
 pub(crate) use matching::{Announced, Entry, Posted, TagCounters};
 
 /// The version of everything that plugins say to each other.
-pub(crate) const PROTOCOL_VERSION: u32 = 2;
+pub(crate) const PROTOCOL_VERSION: u32 = 3;
 /// Receives that can be posted on one connection: requests times grouped receives.
 pub(crate) const MAX_POSTED: usize = super::abi::MAX_REQUESTS * super::device::MAX_RECEIVES;
 /// Messages that may be on their way or unread without their receive being known.

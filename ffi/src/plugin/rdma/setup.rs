@@ -80,7 +80,6 @@ impl Pending {
         port: &'static RdmaPort,
         role: Role,
         terms: &Terms,
-        traffic_class: Option<u8>,
     ) -> Result<Self, PluginError> {
         let refuse = |error: halo_verbs::Error| PluginError::system("setting up queue pairs", error);
         let eager_bytes = terms.eager_bytes as usize;
@@ -121,10 +120,9 @@ impl Pending {
         });
         let pairs = pairs.collect::<Result<_, PluginError>>()?;
         let mut options = device.settings.path;
-        let announcements = device.settings.announcement_traffic_class;
         // A receiver sends announcements and nothing else.
-        let told = if role == Role::Receiver { announcements } else { traffic_class };
-        options.traffic_class = told.unwrap_or(options.traffic_class);
+        let announcements = device.settings.announcement_traffic_class.filter(|_| role == Role::Receiver);
+        options.traffic_class = announcements.unwrap_or(terms.traffic_class);
         Ok(Self { device, port, completions, pairs, arena, region, options, terms: *terms })
     }
 
