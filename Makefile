@@ -100,9 +100,10 @@ fuzz: ## everything that arrives from a peer, SECONDS (60) for each target; inst
 
 build: ## the programs, libhalo.so and the net plugin, optimised
 	$(CARGO) build --release -p halo-perf -p halo-cluster -p halo-ffi
-	@# The net plugin is the same library under the names that RCCL and NCCL look for.
+	@# The net plugin is the same library under the names that RCCL and NCCL look for: links, so that they are what cargo
+	@# built last, by whatever command.
 	@for name in librccl-net-halo libnccl-net-halo librccl-net libnccl-net; do \
-	  ln -f target/release/libhalo.so target/release/$$name.so; done
+	  ln -sf libhalo.so target/release/$$name.so; done
 
 packages: ## the DEB and the RPM, with a halo-cluster that needs no library of the system
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release -p halo-cluster --target $(TARGET)
