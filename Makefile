@@ -107,9 +107,9 @@ build: ## the programs, libhalo.so and the net plugin, optimised
 
 packages: ## the DEB and the RPM, with a halo-cluster that needs no library of the system
 	RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --release -p halo-cluster --target $(TARGET)
-	$(CARGO) build --release -p halo-perf
+	$(CARGO) build --release -p halo-perf -p halo-ffi
 	$(CARGO) run --quiet --release -p halo-packages -- --halo-cluster target/$(TARGET)/release/halo-cluster \
-	  --halo-perf target/release/halo-perf
+	  --halo-perf target/release/halo-perf --libhalo target/release/libhalo.so
 
 python: build ## the Python package, into .venv
 	cd python && PATH="$$PATH:$$HOME/.cargo/bin" VIRTUAL_ENV=$(CURDIR)/$(VENV) $(PY) -m maturin develop --release --quiet

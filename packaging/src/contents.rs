@@ -1,4 +1,5 @@
-//! What is in a package: the programs, what halo-cluster writes of itself, licences and documentation.
+//! What is in a package: the programs, the library with the net plugin's names, what halo-cluster writes of itself, licences
+//! and documentation.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -25,7 +26,24 @@ pub struct Item {
     /// Absolute, as it will be.
     pub path: String,
     pub mode: u32,
-    pub bytes: Vec<u8>,
+    pub what: What,
+}
+
+/// What an item is.
+#[derive(Debug, Clone)]
+pub enum What {
+    File(Vec<u8>),
+    /// To a file beside it.
+    Link(&'static str),
+}
+
+/// What was built.
+#[derive(Debug)]
+pub struct Built<'a> {
+    pub cluster: &'a Path,
+    pub perf: &'a Path,
+    /// libhalo.so, which is the net plugin, too.
+    pub library: &'a Path,
 }
 
 /// All files, sorted by path.
@@ -36,15 +54,27 @@ pub struct Contents {
 
 pub const SUMMARY: &str = "One model on several machines: vLLM with the halo transport";
 pub const DESCRIPTION: &str = "halo-cluster checks, configures, measures and launches vLLM with tensor parallelism \
-     over several machines, with halo's RDMA collectives between them. halo-perf measures collectives and links.";
+     over several machines, with halo's RDMA collectives between them. halo-perf measures collectives and links. libhalo.so is those \
+     collectives for C, and as librccl-net-halo.so or libnccl-net-halo.so the net plugin for RCCL and NCCL.";
 
 impl Contents {
-    pub fn gather(cluster: &Path, perf: &Path, root: &Path) -> Result<Self, Failure> {
+    /// For a system whose linker looks in `folder` for libraries.
+    pub fn gather(built: &Built<'_>, folder: &str, root: &Path) -> Result<Self, Failure> {
+        let Built { cluster, perf, library } = *built;
         let mut items = Vec::new();
         let read = |path: &Path| std::fs::read(path).map_err(Failure::at(path));
-        let mut add = |path: &str, mode, bytes| items.push(Item { path: path.to_owned(), mode, bytes });
+        // The names that a user asks for. Under librccl-net.so and libnccl-net.so cores would load it unasked.
+        for name in ["librccl-net-halo.so", "libnccl-net-halo.so"] {
+            let path = format!("{folder}/{name}");
+            items.push(Item { path, mode: 0o777, what: What::Link("libhalo.so") });
+        }
+        let mut add = |path: &str, mode, bytes| {
+            items.push(Item { path: path.to_owned(), mode, what: What::File(bytes) });
+        };
         add("/usr/bin/halo-cluster", 0o755, read(cluster)?);
         add("/usr/bin/halo-perf", 0o755, read(perf)?);
+        add(&format!("{folder}/libhalo.so"), 0o644, read(library)?);
+        add("/usr/include/halo.h", 0o644, read(&root.join("ffi/include/halo.h"))?);
         for (shell, path) in [
             ("bash", "/usr/share/bash-completion/completions/halo-cluster"),
             ("zsh", "/usr/share/zsh/site-functions/_halo-cluster"),
@@ -70,6 +100,7 @@ impl Contents {
             "README.md",
             "docs/cluster.md",
             "docs/models.md",
+            "docs/plugin.md",
             "docs/verify.md",
         ] {
             let file = name.rsplit('/').next().unwrap_or(name);

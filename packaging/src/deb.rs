@@ -7,7 +7,7 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::contents::{Contents, DESCRIPTION, Failure, SUMMARY};
+use crate::contents::{Contents, DESCRIPTION, Failure, SUMMARY, What};
 
 type Archive = tar::Builder<GzEncoder<Vec<u8>>>;
 
@@ -17,11 +17,15 @@ pub fn write(contents: &Contents, to: &Path, version: &str, architecture: &str) 
 }
 
 fn pack(contents: &Contents, to: &Path, version: &str, architecture: &str) -> std::io::Result<()> {
-    let kib = contents.items.iter().map(|item| item.bytes.len().div_ceil(1024)).sum::<usize>();
+    let kib = |what: &What| match what {
+        What::File(bytes) => bytes.len().div_ceil(1024),
+        What::Link(_) => 1,
+    };
+    let kib = contents.items.iter().map(|item| kib(&item.what)).sum::<usize>();
     let control = format!(
         "Package: halo-cluster\nVersion: {version}\nArchitecture: {architecture}\nSection: net\nPriority: optional\n\
          Maintainer: the halo project <halo@localhost>\nInstalled-Size: {kib}\n\
-         Depends: libc6, openssh-client\nRecommends: python3, rdma-core, iproute2\n\
+         Depends: libc6, libgcc-s1, openssh-client\nRecommends: python3, rdma-core, iproute2\n\
          Description: {SUMMARY}\n {DESCRIPTION}\n"
     );
     let mut own = archive();
@@ -33,7 +37,15 @@ fn pack(contents: &Contents, to: &Path, version: &str, architecture: &str) -> st
         data.append_data(&mut header, format!(".{folder}/"), std::io::empty())?;
     }
     for item in &contents.items {
-        entry(&mut data, &format!(".{}", item.path), item.mode, &item.bytes)?;
+        let path = format!(".{}", item.path);
+        match &item.what {
+            What::File(bytes) => entry(&mut data, &path, item.mode, bytes)?,
+            What::Link(target) => {
+                let mut header = header(item.mode, 0);
+                header.set_entry_type(tar::EntryType::Symlink);
+                data.append_link(&mut header, path, target)?;
+            }
+        }
     }
     let mut package = ar::Builder::new(File::create(to)?);
     for (name, bytes) in [

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rpm::{BuildConfig, CompressionType, Dependency, FileOptions, PackageBuilder};
 
-use crate::contents::{Contents, DESCRIPTION, Failure, SUMMARY};
+use crate::contents::{Contents, DESCRIPTION, Failure, SUMMARY, What};
 
 /// Writes the package.
 pub fn write(contents: &Contents, to: &Path, version: &str, architecture: &str) -> Result<(), Failure> {
@@ -17,14 +17,17 @@ fn pack(contents: &Contents, to: &Path, version: &str, architecture: &str) -> Re
     builder
         .using_config(BuildConfig::default().compression(CompressionType::Gzip))
         .description(DESCRIPTION)
+        .requires(Dependency::any("libgcc"))
         .requires(Dependency::any("openssh-clients"))
         .recommends(Dependency::any("rdma-core"));
     for item in &contents.items {
-        let mode = i32::from(item.mode as u16) | 0o100_000;
-        builder.with_file_contents(
-            item.bytes.clone(),
-            FileOptions::new(&item.path).permissions(mode as u16 & 0o7777),
-        )?;
+        match &item.what {
+            What::File(bytes) => {
+                let options = FileOptions::new(&item.path).permissions(item.mode as u16);
+                builder.with_file_contents(bytes.clone(), options)?
+            }
+            What::Link(target) => builder.with_symlink(FileOptions::symlink(&item.path, *target))?,
+        };
     }
     builder.build()?.write_file(to)
 }

@@ -18,6 +18,7 @@ fn output(command: &mut Command) -> String {
 fn packages(out: &Path) -> [PathBuf; 2] {
     let mut make = Command::new(env!("CARGO_BIN_EXE_halo-packages"));
     make.arg("--halo-cluster").arg(program("halo-cluster")).arg("--halo-perf").arg(program("halo-perf"));
+    make.arg("--libhalo").arg(program("libhalo.so"));
     make.arg("--root").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).arg("--out").arg(out);
     let said = output(&mut make);
     [".deb", ".rpm"]
@@ -26,12 +27,31 @@ fn packages(out: &Path) -> [PathBuf; 2] {
 
 /// Files below `root`, but those of the package manager itself.
 fn files(root: &Path) -> BTreeSet<String> {
-    let found = output(Command::new("find").arg(root).args(["-type", "f", "-printf", "/%P\n"]));
+    let found = output(
+        Command::new("find")
+            .arg(root)
+            .args(["(", "-type", "f", "-o", "-type", "l", ")"])
+            .args(["-printf", "/%P\n"]),
+    );
     found.lines().filter(|path| !path.starts_with("/var/lib/")).map(str::to_owned).collect()
 }
 
-/// What is installed does what it is there for.
-fn works(root: &Path) {
+/// What is installed does what it is there for; libraries are in `folder`.
+fn works(root: &Path, folder: &str) {
+    // The net plugin is there under the names that a user asks for, and is what it says.
+    for name in ["librccl-net-halo.so", "libnccl-net-halo.so"] {
+        let path = root.join(folder).join(name);
+        // SAFETY: this project's own library; its constructors are Rust's own.
+        let library = unsafe { libloading::Library::new(&path) };
+        let library = library.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        for symbol in ["ncclNetPlugin_v8", "ncclNetPlugin_v12", "ncclTunerPlugin_v6", "halo_all_reduce"] {
+            // SAFETY: only asked for, never called.
+            let found = unsafe { library.get::<*const ()>(symbol) };
+            assert!(found.is_ok(), "{}: {symbol}", path.display());
+        }
+    }
+    assert!(root.join("usr/include/halo.h").exists());
+
     let program = root.join("usr/bin/halo-cluster");
     let version = output(Command::new(&program).arg("--version"));
     assert_eq!(version, format!("halo-cluster {}\n", env!("CARGO_PKG_VERSION")));
@@ -87,7 +107,8 @@ fn both_packages_are_installed_work_and_go_again() {
     };
     dpkg(&["--install", deb.to_str().unwrap()]);
     assert!(dpkg(&["--status", "halo-cluster"]).contains("Status: install ok installed"));
-    works(&root);
+    let triplet = format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    works(&root, &triplet);
     let by_dpkg = files(&root);
     dpkg(&["--purge", "halo-cluster"]);
     assert_eq!(files(&root), BTreeSet::new());
@@ -101,8 +122,12 @@ fn both_packages_are_installed_work_and_go_again() {
     tool(&["--initdb"]);
     tool(&["--install", "--nodeps", rpm.to_str().unwrap()]);
     assert_eq!(tool(&["--verify", "--nodeps", "halo-cluster"]), "", "each file is as the package says");
-    works(&root);
-    let by_rpm = files(&root);
+    works(&root, "usr/lib64");
+    // Each system has a folder of its own for libraries.
+    let by_rpm: BTreeSet<_> = files(&root)
+        .into_iter()
+        .map(|path| path.replacen("/usr/lib64/", &format!("/{triplet}/"), 1))
+        .collect();
     assert_eq!(by_rpm, by_dpkg, "both hold the same");
     tool(&["--erase", "halo-cluster"]);
     assert_eq!(files(&root), BTreeSet::new());

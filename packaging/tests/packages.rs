@@ -34,6 +34,8 @@ fn both_packages_hold_the_programs_their_pages_and_their_completions() {
         .arg(program("halo-cluster", CLUSTER))
         .arg("--halo-perf")
         .arg(program("halo-perf", "#!/bin/sh\n"))
+        .arg("--libhalo")
+        .arg(program("libhalo.so", "no library\n"))
         .arg("--root")
         .arg(&root)
         .arg("--out")
@@ -49,10 +51,24 @@ fn both_packages_hold_the_programs_their_pages_and_their_completions() {
         "/usr/share/man/man1/halo-cluster-launch.1",
         "/usr/share/bash-completion/completions/halo-cluster",
         "/usr/share/doc/halo-cluster/LICENSE-MIT",
+        "/usr/include/halo.h",
     ];
-    for files in
-        [listing("dpkg-deb", &["--contents", deb]), listing("rpm", &["-qlvp", rpm])].into_iter().flatten()
-    {
+    let triplet = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let listings = [
+        (triplet.as_str(), listing("dpkg-deb", &["--contents", deb])),
+        ("/usr/lib64", listing("rpm", &["-qlvp", rpm])),
+    ];
+    for (folder, files) in listings {
+        let Some(files) = files else { continue };
+        assert!(files.lines().any(|line| line.ends_with(&format!("{}/libhalo.so", &folder[1..]))), "{files}");
+        for name in ["librccl-net-halo.so", "libnccl-net-halo.so"] {
+            let link = format!("{}/{name} -> libhalo.so", &folder[1..]);
+            let line =
+                files.lines().find(|line| line.ends_with(&link)).unwrap_or_else(|| panic!("{link}: {files}"));
+            assert!(line.starts_with("lrwxrwxrwx"), "{line}");
+        }
+        // What a core would load unasked.
+        assert!(!files.contains("ccl-net.so"), "{files}");
         for path in wanted {
             let line = files
                 .lines()
@@ -72,7 +88,8 @@ fn both_packages_hold_the_programs_their_pages_and_their_completions() {
     }
     if let Some(about) = listing("dpkg-deb", &["--info", deb]) {
         assert!(
-            about.contains("Package: halo-cluster") && about.contains("Depends: libc6, openssh-client"),
+            about.contains("Package: halo-cluster")
+                && about.contains("Depends: libc6, libgcc-s1, openssh-client"),
             "{about}"
         );
     }
@@ -89,6 +106,7 @@ fn both_packages_hold_the_programs_their_pages_and_their_completions() {
 fn a_program_that_is_missing_is_named() {
     let made = Command::new(env!("CARGO_BIN_EXE_halo-packages"))
         .args(["--halo-cluster", "/nowhere/halo-cluster", "--halo-perf", "/nowhere/halo-perf"])
+        .args(["--libhalo", "/nowhere/libhalo.so"])
         .output()
         .unwrap();
     assert_eq!(made.status.code(), Some(1));
