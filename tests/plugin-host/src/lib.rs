@@ -11,6 +11,7 @@ pub mod link;
 pub mod pattern;
 pub mod peer;
 pub mod plugin;
+pub mod tuner;
 
 /// What ends a case: words.
 pub type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use halo_plugin_host::bench::Work;
-use halo_plugin_host::peer::{self, Scenario};
+use halo_plugin_host::peer;
 use halo_plugin_host::plugin::Version;
 use halo_plugin_host::{Outcome, cases};
 
@@ -33,18 +32,7 @@ enum Command {
         name: String,
     },
     /// Be one of two processes
-    Peer {
-        /// What they do
-        scenario: Scenario,
-        /// 0 or 1
-        #[arg(long)]
-        rank: usize,
-        /// Where rank 0 listens for rank 1
-        #[arg(long)]
-        rendezvous: String,
-        /// For `bench`: `latency:BYTES:COUNT` or `stream:BYTES:COUNT:DEPTH` [default: a table of both]
-        work: Vec<Work>,
-    },
+    Peer(peer::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -68,8 +56,6 @@ fn run(arguments: &Arguments) -> Outcome {
             Ok(())
         }
         Command::Case { name } => cases::run(name, library, version),
-        Command::Peer { scenario, rank, rendezvous, work } => {
-            peer::run(library, version, *scenario, *rank, rendezvous, work)
-        }
+        Command::Peer(given) => peer::run(library, version, given),
     }
 }

@@ -113,30 +113,46 @@ impl<'a> Peer<'a> {
     }
 }
 
+/// What one of the two processes is told on its command line.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What they do
+    pub scenario: Scenario,
+    /// 0 or 1
+    #[arg(long)]
+    pub rank: usize,
+    /// Where rank 0 listens for rank 1
+    #[arg(long)]
+    pub rendezvous: String,
+    /// Seconds within which the loss of the peer must have been told
+    #[arg(long, default_value_t = PATIENCE.as_secs())]
+    pub within: u64,
+    /// The traffic class of the communicator
+    #[arg(long)]
+    pub traffic_class: Option<u8>,
+    /// For `bench`: `latency:BYTES:COUNT` or `stream:BYTES:COUNT:DEPTH` [default: a table of both]
+    pub work: Vec<Work>,
+}
+
 /// Runs one rank of a scenario.
 ///
 /// # Errors
 /// What went wrong.
-pub fn run(
-    library: &Path,
-    version: Version,
-    scenario: Scenario,
-    rank: usize,
-    rendezvous: &str,
-    work: &[Work],
-) -> Outcome {
-    let plugin = Plugin::load(library, version)?;
+pub fn run(library: &Path, version: Version, given: &Arguments) -> Outcome {
+    let plugin = Plugin::load(library, version)?.traffic_class(given.traffic_class);
     let context = plugin.init()?;
-    let mut peer = Peer::meet(&plugin, context, rank, rendezvous)?;
-    match scenario {
+    let mut peer = Peer::meet(&plugin, context, given.rank, &given.rendezvous)?;
+    match given.scenario {
         Scenario::Exchange => exchange(&mut peer)?,
-        Scenario::Killed | Scenario::Cut => lose(&mut peer, scenario)?,
+        Scenario::Killed | Scenario::Cut => {
+            lose(&mut peer, given.scenario, Duration::from_secs(given.within))?;
+        }
         Scenario::Blink => blink(&mut peer)?,
         Scenario::Address => address(&mut peer)?,
-        Scenario::Deaf | Scenario::Silent => deaf(&mut peer, scenario)?,
+        Scenario::Deaf | Scenario::Silent => deaf(&mut peer, given.scenario)?,
         Scenario::Refused => refuse(&mut peer)?,
-        Scenario::Bench if work.is_empty() => bench::run(&mut peer)?,
-        Scenario::Bench => bench::measure(&mut peer, work)?,
+        Scenario::Bench if given.work.is_empty() => bench::run(&mut peer)?,
+        Scenario::Bench => bench::measure(&mut peer, &given.work)?,
     }
     plugin.finalize(context)?;
     Ok(())
@@ -157,8 +173,8 @@ fn exchange(peer: &mut Peer<'_>) -> Outcome {
     link.close()
 }
 
-/// Both directions are kept busy until the plugin says that the peer is lost.
-fn lose(peer: &mut Peer<'_>, scenario: Scenario) -> Outcome {
+/// Both directions are kept busy until the plugin says that the peer is lost: for each once, and in time.
+fn lose(peer: &mut Peer<'_>, scenario: Scenario, within: Duration) -> Outcome {
     let link = peer.connect()?;
     link.stream(&[1000; 20], 4, 0, 1)?;
     peer.agree()?;
@@ -169,12 +185,31 @@ fn lose(peer: &mut Peer<'_>, scenario: Scenario) -> Outcome {
     }
     println!("cut now");
     let began = Instant::now();
-    let (send, receive) = (until_lost(&link, Direction::Send)?, until_lost(&link, Direction::Receive)?);
-    println!("rank {}: lost after {:.2?}, codes {send} {receive}", peer.rank, began.elapsed());
-    for line in warnings() {
+    let mut codes = Vec::new();
+    let before = warnings().len();
+    for direction in [Direction::Send, Direction::Receive] {
+        codes.push(until_lost(&link, direction, began + within)?);
+        let told = warnings().len() - before;
+        if told != codes.len() {
+            return Err(format!("{told} lines for {} connections that are lost", codes.len()).into());
+        }
+    }
+    println!("rank {}: lost after {:.2?}, codes {} {}", peer.rank, began.elapsed(), codes[0], codes[1]);
+    for line in &warnings()[before..] {
         println!("told: {line}");
     }
-    link.close()
+    // Whoever asks again gets the same answer, and the user no second line; nor for the end.
+    for (direction, code) in [(Direction::Send, codes[0]), (Direction::Receive, codes[1])] {
+        let again = until_lost(&link, direction, Instant::now() + within)?;
+        if again != code {
+            return Err(format!("{direction:?}: first {code}, then {again}").into());
+        }
+    }
+    link.close()?;
+    if warnings().len() != before + codes.len() {
+        return Err(format!("a loss is told again: {:?}", &warnings()[before..]).into());
+    }
+    Ok(())
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -183,8 +218,8 @@ enum Direction {
     Receive,
 }
 
-/// The code by which one direction ends.
-fn until_lost(link: &Link<'_>, direction: Direction) -> Outcome<i32> {
+/// The code by which one direction ends, which must be before the deadline.
+fn until_lost(link: &Link<'_>, direction: Direction, deadline: Instant) -> Outcome<i32> {
     let plugin = link.plugin;
     let comm = if matches!(direction, Direction::Send) { link.send } else { link.receive };
     let mut buffer = Buffer::new(plugin, comm, 100_000)?;
@@ -202,6 +237,9 @@ fn until_lost(link: &Link<'_>, direction: Direction) -> Outcome<i32> {
             }
             .map(|posted| request = posted),
         };
+        if Instant::now() > deadline {
+            return Err(format!("{direction:?}: the loss of the peer was not told in time").into());
+        }
         Ok(answer.err().map(|refused| refused.code))
     })
 }

@@ -92,10 +92,15 @@ pub struct Properties {
     pub reg_is_global: c_int,
     pub speed: c_int,
     pub port: c_int,
+    pub latency: f32,
     pub max_comms: c_int,
     pub max_recvs: c_int,
     pub net_device_type: c_int,
+    pub net_device_version: c_int,
+    pub force_flush: Option<c_int>,
     pub max_p2p_bytes: Option<usize>,
+    pub max_coll_bytes: Option<usize>,
+    pub max_multi_request_size: Option<c_int>,
     pub virtual_devices: Option<Vec<c_int>>,
     pub rail_and_plane: Option<(i16, i16)>,
 }
@@ -130,6 +135,7 @@ pub struct Plugin {
     table: Table,
     version: Version,
     library: libloading::Library,
+    traffic_class: c_int,
 }
 
 impl Plugin {
@@ -151,7 +157,13 @@ impl Plugin {
                 Version::V12 => Table::V12(*library.get::<&'static NetV12>(&symbol)?),
             }
         };
-        Ok(Self { table, version, library })
+        Ok(Self { table, version, library, traffic_class: -1 })
+    }
+
+    /// With this traffic class for every communicator.
+    #[must_use]
+    pub fn traffic_class(self, traffic_class: Option<u8>) -> Self {
+        Self { traffic_class: traffic_class.map_or(-1, c_int::from), ..self }
     }
 
     /// Which version of the interface this is.
@@ -182,7 +194,7 @@ impl Plugin {
     /// The plugin's answer.
     pub fn init(&self) -> Result<Opaque, Refused> {
         let mut context = null_mut();
-        let mut config = CommConfig { traffic_class: -1 };
+        let mut config = CommConfig { traffic_class: self.traffic_class };
         let log = logger();
         // SAFETY: the core's contract.
         let code = unsafe {
@@ -252,10 +264,15 @@ impl Plugin {
                     reg_is_global: $p.reg_is_global,
                     speed: $p.speed,
                     port: $p.port,
+                    latency: $p.latency,
                     max_comms: $p.max_comms,
                     max_recvs: $p.max_recvs,
                     net_device_type: $p.net_device_type,
+                    net_device_version: $p.net_device_version,
+                    force_flush: None,
                     max_p2p_bytes: None,
+                    max_coll_bytes: None,
+                    max_multi_request_size: None,
                     virtual_devices: None,
                     rail_and_plane: None,
                 }
@@ -265,7 +282,9 @@ impl Plugin {
             ($p:expr) => {{
                 let devices = &$p.virtual_device;
                 Properties {
+                    force_flush: Some($p.force_flush),
                     max_p2p_bytes: Some($p.max_p2p_bytes),
+                    max_coll_bytes: Some($p.max_coll_bytes),
                     virtual_devices: Some(devices.devs[..devices.ndevs as usize].to_vec()),
                     ..common!($p)
                 }
@@ -275,8 +294,12 @@ impl Plugin {
             Table::V8(table) => read!(table, |p: halo::plugin::abi::net::PropertiesV8| common!(p)),
             Table::V9(table) => read!(table, |p: halo::plugin::abi::net::PropertiesV9<4>| later!(p)),
             Table::V10(table) => read!(table, |p: halo::plugin::abi::net::PropertiesV9<4>| later!(p)),
-            Table::V11(table) => read!(table, |p: halo::plugin::abi::net::PropertiesV11| later!(p.before)),
+            Table::V11(table) => read!(table, |p: halo::plugin::abi::net::PropertiesV11| Properties {
+                max_multi_request_size: Some(p.max_multi_request_size),
+                ..later!(p.before)
+            }),
             Table::V12(table) => read!(table, |p: halo::plugin::abi::net::PropertiesV12| Properties {
+                max_multi_request_size: Some(p.max_multi_request_size),
                 rail_and_plane: Some((p.rail_id, p.plane_id)),
                 ..later!(p.before)
             }),
@@ -315,7 +338,7 @@ impl Plugin {
     ) -> Result<Option<Opaque>, Refused> {
         let mut comm = null_mut();
         let (at, out) = (handle.as_mut_ptr().cast(), &raw mut comm);
-        let mut config = CommConfig { traffic_class: -1 };
+        let mut config = CommConfig { traffic_class: self.traffic_class };
         // SAFETY: the core's contract.
         let code = unsafe {
             match self.table {
@@ -363,6 +386,23 @@ impl Plugin {
         let mut memory = null_mut();
         let code = call!(self, reg_mr(comm.0, data.cast(), bytes, kind, &raw mut memory));
         check("regMr", code).map(|()| Opaque(memory))
+    }
+
+    /// Registers memory of any kind that belongs to a dma-buf.
+    ///
+    /// # Errors
+    /// The plugin's answer.
+    pub fn register_dma_buf(
+        &self,
+        comm: Opaque,
+        data: *mut u8,
+        bytes: usize,
+        kind: c_int,
+        file: c_int,
+    ) -> Result<Opaque, Refused> {
+        let mut memory = null_mut();
+        let code = call!(self, reg_mr_dma_buf(comm.0, data.cast(), bytes, kind, 0, file, &raw mut memory));
+        check("regMrDmaBuf", code).map(|()| Opaque(memory))
     }
 
     /// Gives a registration back.

@@ -3,8 +3,11 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 
-use super::Setting;
+use halo::plugin::abi::REMOTE_ERROR;
+
+use super::{Setting, expect};
 use crate::link::Link;
+use crate::plugin::warnings;
 use crate::{Outcome, until};
 
 /// Many connections at one time, all of them being set up between one another's steps.
@@ -52,6 +55,55 @@ pub(super) fn listener_again(setting: &Setting<'_>) -> Outcome {
     second.exchange(100_000, 5)?;
     second.close()?;
     third.close()
+}
+
+/// The core closes its listener as soon as one caller was accepted, whatever the callers are at: the one that was accepted
+/// stands when its `connect` comes to it, and one that was not is told, and does not wait for ever.
+pub(super) fn close_listen(setting: &Setting<'_>) -> Outcome {
+    let plugin = setting.plugin;
+    for round in 0..20 {
+        let (listener, handle) = plugin.listen(setting.context, 0)?;
+        let (mut accepted, mut pending) = (handle, handle);
+        let mut send = None;
+        let receive = until("an accept", || {
+            // As late as can be: accept looks before the caller does.
+            let receive = plugin.accept(listener)?;
+            if receive.is_none() && send.is_none() {
+                send = plugin.connect(setting.context, 0, &mut accepted)?;
+            }
+            Ok(receive)
+        })?;
+        // On its way, or not even begun; nobody will accept it.
+        for _ in 0..round {
+            if plugin.connect(setting.context, 0, &mut pending)?.is_some() {
+                return Err("connected without having been accepted".into());
+            }
+        }
+        plugin.close_listen(listener)?;
+        let send = match send {
+            Some(send) => send,
+            None => until("the connect", || Ok(plugin.connect(setting.context, 0, &mut accepted)?))?,
+        };
+        let link = Link { plugin, send, receive };
+        link.exchange(10_000, round)?;
+        let before = warnings().len();
+        let code = until("an error for the caller that is left", || {
+            match plugin.connect(setting.context, 0, &mut pending) {
+                Ok(None) => Ok(None),
+                Ok(Some(_)) => Err("connected to a listener that is closed".into()),
+                Err(refused) => Ok(Some(refused.code)),
+            }
+        })?;
+        let told = warnings().split_off(before);
+        expect(&format!("a lost peer, not {code}"), code == REMOTE_ERROR)?;
+        expect(
+            &format!("one line for it: {told:?}"),
+            told.len() == 1 && told[0].contains("HALO-E0806: ") && told[0].contains("cannot be reached from"),
+        )?;
+        link.exchange(100_000, round)?;
+        link.close()?;
+    }
+    Ok(())
 }
 
 /// The caller knocks long before the listener looks; and an accept comes back empty-handed before anybody knocks.
@@ -105,6 +157,8 @@ pub(super) fn strangers(setting: &Setting<'_>) -> Outcome {
     let mut preamble =
         *b"HALO\x01\0\0\0\x04\0\0\0\0\0\0\0................................!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!";
     preamble[16..].rotate_left(1);
+    // The version is the listener's: what must give it away is the proof.
+    preamble[4..8].copy_from_slice(&handle[8..12]);
     false_peer.write_all(&preamble)?;
     drop(TcpStream::connect(address)?);
     let link = Link::at(plugin, setting.context, 0, listener, handle)?;
@@ -117,7 +171,7 @@ pub(super) fn strangers(setting: &Setting<'_>) -> Outcome {
         match plugin.connect(setting.context, 0, &mut damaged) {
             Err(refused) if refused.code == halo::plugin::abi::INVALID_ARGUMENT => {}
             // Another version is a matter of the other side.
-            Err(refused) if at == 8 && refused.code == halo::plugin::abi::REMOTE_ERROR => {}
+            Err(refused) if at == 8 && refused.code == REMOTE_ERROR => {}
             other => return Err(format!("a handle damaged at {at} was answered with {other:?}").into()),
         }
     }

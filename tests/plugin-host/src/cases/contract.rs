@@ -3,75 +3,14 @@
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
-use halo::plugin::abi::{INVALID_ARGUMENT, INVALID_USAGE, PTR_CUDA, PTR_HOST, SYSTEM_ERROR};
+use halo::plugin::abi::{INVALID_ARGUMENT, INVALID_USAGE, PTR_CUDA, SYSTEM_ERROR};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-use super::Setting;
+use super::{Setting, expect, refused};
 use crate::link::{Buffer, Link, complete};
-use crate::plugin::{Opaque, Part, Refused, Version, warnings};
+use crate::plugin::{Opaque, Part, Refused, warnings};
 use crate::{Outcome, pattern, until};
-
-fn expect(what: &str, holds: bool) -> Outcome {
-    if holds { Ok(()) } else { Err(what.to_owned().into()) }
-}
-
-/// Properties are what /sys says, and the same each time they are asked for.
-pub(super) fn properties(setting: &Setting<'_>) -> Outcome {
-    let plugin = setting.plugin;
-    expect("the name is halo", plugin.name() == "halo")?;
-    let count = plugin.devices()?;
-    expect("there is a device", count >= 1)?;
-    for number in 0..count {
-        let properties = plugin.properties(number)?;
-        println!("device {number}: {properties:?}");
-        expect("they stay the same", properties == plugin.properties(number)?)?;
-        expect("host memory is taken", properties.ptr_support & PTR_HOST != 0)?;
-        let gpu_direct = std::env::var("HALO_PLUGIN_GPU_DIRECT").is_ok_and(|value| value == "1");
-        let rdma = std::path::Path::new("/sys/class/infiniband").join(&properties.name).exists();
-        expect(
-            "GPU memory only where it is asked for",
-            (properties.ptr_support & PTR_CUDA != 0) == (gpu_direct && rdma),
-        )?;
-        expect("registrations are global", properties.reg_is_global == 1)?;
-        expect("a speed", properties.speed > 0)?;
-        expect("room for connections", properties.max_comms > 1000)?;
-        expect("grouped receives", (1..=8).contains(&properties.max_recvs))?;
-        expect("the host drives it", properties.net_device_type == 0)?;
-        let file = |name: &str| std::fs::read_to_string(name).ok().map(|text| text.trim().to_owned());
-        if rdma {
-            let text =
-                file(&format!("/sys/class/infiniband/{}/node_guid", properties.name)).unwrap_or_default();
-            expect(
-                "the guid is the node's",
-                u64::from_str_radix(&text.replace(':', ""), 16) == Ok(properties.guid),
-            )?;
-            expect("ports count from 1", properties.port >= 1)?;
-        } else if let Some(speed) = file(&format!("/sys/class/net/{}/speed", properties.name))
-            && let Ok(speed) = speed.parse::<i32>()
-            && speed > 0
-        {
-            expect("the speed is the interface's", speed == properties.speed)?;
-        }
-        if let Some(path) = &properties.pci_path {
-            expect("the PCI path exists", std::path::Path::new(path).join("vendor").exists())?;
-        }
-        let later = plugin.version() != Version::V8;
-        expect(
-            "sizes from version 9 on",
-            properties.max_p2p_bytes.is_some_and(|bytes| bytes >= 1 << 20) == later,
-        )?;
-        expect("one device is itself", properties.virtual_devices == later.then(|| vec![number]))?;
-        let newest = plugin.version() == Version::V12;
-        expect("no rails are claimed", properties.rail_and_plane == newest.then_some((-1, -1)))?;
-    }
-    expect("a device too many is refused", refused(plugin.properties(count), INVALID_ARGUMENT))?;
-    expect("a negative device is refused", refused(plugin.properties(-1), INVALID_ARGUMENT))
-}
-
-fn refused<T>(result: Result<T, Refused>, code: i32) -> bool {
-    result.is_err_and(|refused| refused.code == code)
-}
 
 /// Messages of no bytes, with and without memory behind them.
 pub(super) fn nothing(setting: &Setting<'_>) -> Outcome {

@@ -1,5 +1,7 @@
 //! Messages of every size and in every order.
 
+use halo::plugin::abi::PTR_CUDA;
+
 use super::Setting;
 use crate::link::{Buffer, Link, complete};
 use crate::pattern::{self, Sequence};
@@ -7,6 +9,10 @@ use crate::{Outcome, until};
 
 /// The largest message tried.
 const MOST: usize = 64 << 20;
+/// Requests that the core may have at one time on one connection: `NCCL_NET_MAX_REQUESTS`.
+const REQUESTS: usize = 32;
+/// Messages that may lie with their receiver before it has posted a receive, as docs/plugin.md says.
+const SLOTS: usize = 16;
 
 /// Sizes at the edges and at random, from nothing to 64 MiB.
 pub(super) fn sizes(setting: &Setting<'_>) -> Outcome {
@@ -24,13 +30,61 @@ pub(super) fn sizes(setting: &Setting<'_>) -> Outcome {
 
 /// As many requests at one time as the core may have.
 pub(super) fn depth(setting: &Setting<'_>) -> Outcome {
-    let link = Link::new(setting.plugin, setting.context, 0)?;
+    let plugin = setting.plugin;
+    let most = plugin.properties(0)?.max_recvs as usize;
+    // On connections that know nothing of what is to come.
+    for bytes in [100, 20_000, 300_000] {
+        let link = Link::new(plugin, setting.context, 0)?;
+        all_at_once(&link, 1, bytes)?;
+        link.close()?;
+    }
+    for bytes in [0, 100, 20_000] {
+        let link = Link::new(plugin, setting.context, 0)?;
+        all_at_once(&link, most, bytes)?;
+        link.close()?;
+    }
+    let link = Link::new(plugin, setting.context, 0)?;
     let mut chance = Sequence::new(5);
     let small: Vec<_> = (0..600).map(|_| chance.size(9000)).collect();
-    link.stream(&small, 32, 0, 1)?;
+    link.stream(&small, REQUESTS, 0, 1)?;
     let large: Vec<_> = (0..64).map(|_| 100_000 + chance.size(200_000)).collect();
-    link.stream(&large, 32, 0, 10_000)?;
+    link.stream(&large, REQUESTS, 0, 10_000)?;
     link.close()
+}
+
+/// As many receives as there can be, in groups of `parts`, and a send for each part are all accepted before any of them is
+/// asked for; then all complete, every byte in its place.
+fn all_at_once(link: &Link<'_>, parts: usize, bytes: usize) -> Outcome {
+    let plugin = link.plugin;
+    let make =
+        |comm| (0..REQUESTS * parts).map(|_| Buffer::new(plugin, comm, bytes)).collect::<Outcome<Vec<_>>>();
+    let (mut sources, mut targets) = (make(link.send)?, make(link.receive)?);
+    let tag = |part: usize| 10 + part as i32;
+    let mut requests = Vec::new();
+    for group in targets.chunks_mut(parts) {
+        let group: Vec<_> =
+            group.iter_mut().enumerate().map(|(part, target)| target.part(bytes, tag(part))).collect();
+        let request = plugin.receive(link.receive, &group)?;
+        requests.push(request.ok_or_else(|| format!("receive {} of {REQUESTS} is refused", requests.len()))?);
+    }
+    for (number, source) in sources.iter_mut().enumerate() {
+        pattern::fill(&mut source.bytes()[..bytes], number as u64);
+        let (data, memory) = (source.bytes().as_ptr(), source.memory);
+        // An announcement may still be on the wire; what must not be needed is the completion of another request.
+        let request =
+            until("a send", || Ok(plugin.send(link.send, data, bytes, tag(number % parts), memory)?))?;
+        requests.push(request);
+    }
+    let sizes = complete(plugin, &requests)?;
+    if sizes[..REQUESTS].iter().any(|sizes| sizes[..parts].iter().any(|size| *size as usize != bytes)) {
+        return Err(
+            format!("{bytes} bytes in groups of {parts} are reported with {:?}", &sizes[..REQUESTS]).into()
+        );
+    }
+    println!("{REQUESTS} receives of {parts} x {bytes} bytes, and their sends, at once");
+    targets.iter_mut().enumerate().try_for_each(|(number, target)| {
+        pattern::check(&target.bytes()[..bytes], number as u64).map_err(Into::into)
+    })
 }
 
 /// Runs of small messages, in which a receiver need not announce, each ended by a large one, for which it must; at last
@@ -156,53 +210,81 @@ pub(super) fn overtaking(setting: &Setting<'_>) -> Outcome {
     link.close()
 }
 
-/// A send without a receive must come back as "not now", before anything runs over.
+/// A send without a receive must come back as "not now", before anything runs over: small ones when all slots are taken, large
+/// ones at once. What was taken arrives when receives are posted, and what was refused goes then.
 pub(super) fn back_pressure(setting: &Setting<'_>) -> Outcome {
+    const BEYOND: usize = 5;
     let plugin = setting.plugin;
+    let small_go_ahead = eager_messages(setting)?;
     let link = Link::new(plugin, setting.context, 0)?;
-    for bytes in [64usize, 4 << 20] {
-        let mut source = Buffer::new(plugin, link.send, bytes)?;
-        pattern::fill(&mut source.bytes()[..bytes], 1);
-        let (data, memory) = (source.bytes().as_ptr(), source.memory);
+    // Twice, so that slots are taken again that were free before.
+    for (round, bytes) in [64usize, 4 << 20, 64, 4 << 20].into_iter().enumerate() {
+        let least = match (bytes == 64 && small_go_ahead, round) {
+            (false, _) => 0,
+            (true, 0) => SLOTS,
+            // The receiver tells that slots are free again when half of them are.
+            (true, _) => SLOTS / 2 + 1,
+        };
+        let most = if least == 0 { 0 } else { SLOTS };
+        let count = most + BEYOND;
+        let make = |comm| (0..count).map(|_| Buffer::new(plugin, comm, bytes)).collect::<Outcome<Vec<_>>>();
+        let (mut sources, mut targets) = (make(link.send)?, make(link.receive)?);
+        let message = |number: usize| (round * 100 + number) as u64;
+        for (number, source) in sources.iter_mut().enumerate() {
+            pattern::fill(source.bytes(), message(number));
+        }
+        let mut send = |number: usize| {
+            let source = &mut sources[number];
+            plugin.send(link.send, source.bytes().as_ptr(), bytes, 3, source.memory)
+        };
         let mut requests = Vec::new();
-        // A plugin that took everything would fail the size of this list, or the machine.
-        let refused = until("a refusal", || {
-            match plugin.send(link.send, data, bytes, 3, memory)? {
-                None => return Ok(Some(true)),
+        let mut refused = 0;
+        while refused < 2000 && requests.len() <= most {
+            match send(requests.len())? {
                 Some(request) => requests.push(request),
+                None => refused += 1,
             }
-            Ok((requests.len() > 1000).then_some(false))
-        })?;
-        if !refused {
-            return Err(
-                format!("{} sends of {bytes} bytes were taken without a receive", requests.len()).into()
-            );
         }
         let taken = requests.len();
-        println!("{bytes} bytes: {taken} sends were taken before a receive was posted");
-        // What was taken must still arrive, and what was refused may go now.
-        let mut target = Buffer::new(plugin, link.receive, bytes)?;
-        for round in 0..=taken {
-            let part = target.part(bytes, 3);
-            let receive = until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?;
-            if round == taken {
-                requests
-                    .push(until("the refused send", || Ok(plugin.send(link.send, data, bytes, 3, memory)?))?);
-            }
-            until("a message", || {
-                if let Some(request) = requests.first()
-                    && plugin.test_without_sizes(*request)?
-                {
-                    requests.remove(0);
-                }
-                Ok(plugin.test(receive)?)
-            })?;
-            pattern::check(&target.bytes()[..bytes], 1)?;
-            target.bytes().fill(0);
+        if !(least..=most).contains(&taken) {
+            return Err(format!("{taken} sends of {bytes} bytes were taken without a receive").into());
         }
-        complete(plugin, &requests)?;
+        for target in &mut targets {
+            let part = target.part(bytes, 3);
+            requests.push(until("a receive", || Ok(plugin.receive(link.receive, &[part])?))?);
+        }
+        // The first receive that completes makes room for a send, and a large send needs looking after: all are asked.
+        let mut pending = requests;
+        let mut next = taken;
+        until("all messages", || {
+            if next < count
+                && let Some(request) = send(next)?
+            {
+                pending.push(request);
+                next += 1;
+            }
+            let mut left = Vec::new();
+            for request in pending.drain(..) {
+                if !plugin.test_without_sizes(request)? {
+                    left.push(request);
+                }
+            }
+            pending = left;
+            Ok((next == count && pending.is_empty()).then_some(()))
+        })?;
+        for (number, target) in targets.iter_mut().enumerate() {
+            pattern::check(target.bytes(), message(number))?;
+        }
+        println!("{bytes} bytes: {taken} sends were taken before a receive was posted, all {count} arrived");
     }
     link.close()
+}
+
+/// Whether small messages need not wait for their receive: a receiver that may be given GPU memory copies none.
+fn eager_messages(setting: &Setting<'_>) -> Outcome<bool> {
+    let off = std::env::var("HALO_PLUGIN_EAGER_BYTES").is_ok_and(|bytes| bytes == "0");
+    let gpu_direct = setting.plugin.properties(0)?.ptr_support & PTR_CUDA != 0;
+    Ok(!off && !gpu_direct)
 }
 
 /// Four ranks in a ring, each handing on what it got, as a ring all-gather does.
