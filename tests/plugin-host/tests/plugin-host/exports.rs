@@ -6,7 +6,7 @@ use object::elf::{DF_1_NODELETE, DT_FLAGS_1, DT_NEEDED};
 use object::read::elf::{Dyn, ElfFile64, FileHeader};
 use object::{Endianness, Object, ObjectSymbol};
 
-use crate::common::library;
+use crate::common::{library, shipped};
 
 /// The functions that halo.h declares.
 fn header() -> BTreeSet<String> {
@@ -20,24 +20,47 @@ fn header() -> BTreeSet<String> {
 
 #[test]
 fn it_exports_the_plugins_tables_and_halo_h_and_nothing_else() {
-    let bytes = std::fs::read(library()).unwrap();
-    let file = object::File::parse(&*bytes).unwrap();
-    let found: BTreeSet<String> = file
-        .dynamic_symbols()
-        .filter(|symbol| symbol.is_definition() && symbol.is_global())
-        .map(|symbol| symbol.name().unwrap().to_owned())
-        .collect();
     let nets = [8, 9, 10, 11, 12].map(|version| format!("ncclNetPlugin_v{version}"));
     let tuners = [2, 3, 4, 5, 6].map(|version| format!("ncclTunerPlugin_v{version}"));
     let mut wanted = header();
     assert!(wanted.contains("halo_all_reduce"), "{wanted:?}");
     wanted.extend(nets.into_iter().chain(tuners));
-    assert_eq!(found, wanted);
+    for library in shipped().into_iter().chain([library()]) {
+        let bytes = std::fs::read(&library).unwrap();
+        let file = object::File::parse(&*bytes).unwrap();
+        let found: BTreeSet<String> = file
+            .dynamic_symbols()
+            .filter(|symbol| symbol.is_definition() && symbol.is_global())
+            .map(|symbol| symbol.name().unwrap().to_owned())
+            .collect();
+        assert_eq!(found, wanted, "{}", library.display());
+    }
 }
 
 #[test]
 fn it_needs_the_c_library_alone_and_is_never_unloaded() {
-    let bytes = std::fs::read(library()).unwrap();
+    for library in shipped().into_iter().chain([library()]) {
+        needs_the_c_library_alone(&library);
+    }
+}
+
+#[test]
+fn every_name_is_the_same_file_however_it_is_built() {
+    let [file, names @ ..] = shipped();
+    for name in names {
+        // A link to the file beside it: what cargo puts in its place is found under every name at once.
+        assert_eq!(
+            std::fs::read_link(&name).unwrap(),
+            std::path::Path::new("libhalo.so"),
+            "{}",
+            name.display()
+        );
+        assert_eq!(name.canonicalize().unwrap(), file.canonicalize().unwrap());
+    }
+}
+
+fn needs_the_c_library_alone(library: &std::path::Path) {
+    let bytes = std::fs::read(library).unwrap();
     let file = ElfFile64::<Endianness>::parse(&*bytes).unwrap();
     let (endian, sections) = (file.endian(), file.elf_section_table());
     let (dynamic, strings) = sections.dynamic(endian, &*bytes).unwrap().expect("a dynamic section");

@@ -1,11 +1,8 @@
 //! What happens when the other side is not as it should be: two processes over TCP on loopback.
 
-use crate::common::{host, peers, printed};
+use halo_tuner::{HANDSHAKE_US, Link, LinkCost};
 
-/// The lines that the plugin warned with.
-fn told(output: &str) -> Vec<&str> {
-    output.lines().filter_map(|line| line.strip_prefix("told: ")).collect()
-}
+use crate::common::{assert_lost, host, peers, peers_with, printed, told};
 
 #[test]
 fn two_processes_exchange_messages_of_all_sizes() {
@@ -20,18 +17,14 @@ fn two_processes_exchange_messages_of_all_sizes() {
 
 #[test]
 fn a_killed_process_is_told_to_both_directions_in_one_line_each() {
-    let [survivor, killed] = peers("killed", &[], &[]);
+    // A deadline, ten times what a host may be silent: nothing is measured.
+    let [survivor, killed] = peers_with("killed", &["--within", "20"], &[("HALO_PEER_TIMEOUT", "2")], &[]);
     let text = printed(&survivor);
     assert!(survivor.status.success() && !killed.status.success(), "{text}{}", printed(&killed));
     assert!(text.contains("codes 6 6"), "ncclRemoteError both ways: {text}");
-    let told = told(&text);
-    assert_eq!(told.len(), 2, "one line for each connection: {text}");
-    for line in told {
-        assert!(
-            line.contains("HALO-E0812") && line.contains("lo (tcp)") && line.contains("is lost"),
-            "{line}"
-        );
-    }
+    let peer = text.split_once("sends to ").unwrap().1.split_once(',').unwrap().0.to_owned();
+    assert!(peer.contains(" (process "), "{peer}");
+    assert_lost(&text, &peer, "lo (tcp)", &["it closed the connection", "its process has ended"]);
 }
 
 #[test]
@@ -40,6 +33,7 @@ fn a_listener_that_dies_before_it_accepts_is_an_error_and_not_a_wait() {
     let text = printed(&caller);
     assert!(caller.status.success() && text.contains("code 6"), "{text}");
     assert!(text.contains("told: NET/halo: HALO-E0806") && text.contains("cannot be reached"), "{text}");
+    assert_eq!(told(&text).len(), 1, "{text}");
 }
 
 #[test]
@@ -51,6 +45,7 @@ fn a_listener_that_never_accepts_is_given_up_at_the_deadline() {
         text.contains("code 6") && text.contains("HALO-E0807") && text.contains("HALO_PLUGIN_TIMEOUT"),
         "{text}"
     );
+    assert_eq!(told(&text).len(), 1, "{text}");
 }
 
 #[test]
@@ -123,6 +118,26 @@ fn the_tuner_can_be_off_and_names_a_table_that_it_cannot_use() {
         !missing.status.success() && text.contains("HALO-E0819") && text.contains("/nonexistent"),
         "{text}"
     );
+}
+
+#[test]
+fn the_tuner_does_what_its_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    // As `halo-perf tune-plugin` writes it, of a link that the built-in table does not have in mind; and by hand.
+    let slow = LinkCost { link: Link::Tcp, latency_us: 30.0, bandwidth: 1000.0, handshake_us: HANDSHAKE_US };
+    let measured = slow.to_text("a link that nobody has measured");
+    let by_hand = "[[rule]]\ncollective = \"broadcast\"\nmax_bytes = 20000\nalgorithm = \"tree\"\nprotocol = \"LL128\"\n\
+        channels = 3\n[[rule]]\ncollective = \"all_reduce\"\nlink = \"rdma\"\nalgorithm = \"ring\"\nprotocol = \"LL\"\n\
+        [[rule]]\ncollective = \"all_reduce\"\nmin_ranks = 2\nmax_ranks = 2\nalgorithm = \"tree\"\nprotocol = \"Simple\"\n\
+        channels = 7\n[[rule]]\ncollective = \"all_gather\"\nmin_ranks = 3\nalgorithm = \"ring\"\nprotocol = \"LL\"\n";
+    for (name, text) in [("measured", measured.as_str()), ("by-hand", by_hand)] {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let output = host("v12").env("HALO_TUNER_FILE", &file).args(["case", "tuner"]).output().unwrap();
+        let text = printed(&output);
+        assert!(output.status.success() && text.matches("good").count() == 10, "{name}: {text}");
+        assert!(text.contains(&format!("over Tcp: {}", file.display())), "the file is named: {text}");
+    }
 }
 
 #[test]
