@@ -92,3 +92,32 @@ impl Control {
         self.ended.as_ref().map(|ended| ended.cause.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::event::{PollFd, PollFlags, poll};
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_the_first_error_whichever_call_meets_it() {
+        for meet in [Control::flush, Control::exchange] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (ours, _) = listener.accept().unwrap();
+            let watched = ours.try_clone().unwrap();
+            let mut control = Control::new(Stream::accepted(ours).unwrap());
+            SockRef::from(&theirs).set_linger(Some(Duration::ZERO)).unwrap();
+            drop(theirs);
+            // Until the reset is here.
+            poll(&mut [PollFd::new(&watched, PollFlags::empty())], None).unwrap();
+            control.stream.output.push(1);
+            meet(&mut control);
+            let cause = control.ended().unwrap();
+            assert!(cause.starts_with("its process has ended (Connection reset"), "{cause}");
+        }
+    }
+}

@@ -1,7 +1,4 @@
-"""The traffic classes of RoCE v2 packets by sender, as they pass an interface, until SIGTERM.
-
-    python3 traffic_classes.py eth0
-"""
+"""The traffic classes of RoCE v2 packets by sender, as they pass the interface that is named, until SIGTERM."""
 
 import signal
 import socket
