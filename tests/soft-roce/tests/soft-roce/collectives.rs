@@ -1,5 +1,7 @@
 //! halo over real verbs, between two virtual machines.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
 use halo_built::program;
@@ -106,4 +108,45 @@ fn perftest_runs_between_the_machines() {
     let outcome = rig().run(&[server, client]).unwrap();
     assert!(outcome.succeeded(), "{}", explain(&outcome));
     assert!(outcome.vms[1].output.contains("t_typical"), "{}", explain(&outcome));
+}
+
+/// System calls by name, from the table that `strace -c` prints.
+fn calls(printed: &str, title: &str) -> BTreeMap<String, i64> {
+    let table = printed.lines().skip_while(|line| *line != title).take_while(|line| !line.ends_with("total"));
+    // Share, seconds, microseconds a call, calls, errors if there are any, name.
+    let row = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let numbers = words.len() >= 5 && words[0].parse::<f64>().is_ok();
+        numbers.then(|| (words[words.len() - 1].to_owned(), words[3].parse().unwrap()))
+    };
+    table.filter_map(row).collect()
+}
+
+/// Between 50 and 250 operations lie 200 more, and nothing else. rdma_rxe has a post make one system call, which is
+/// the provider's own; a NIC's provider makes none. Payload and flag are one post.
+#[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
+fn an_operation_over_rdma_makes_no_system_call_but_the_providers_post() {
+    let (mut traced, mut other) = ("set -e".to_owned(), "set -e".to_owned());
+    for iterations in [50, 250] {
+        let more = format!("--transport rdma --min 8K --max 8K --warmup 10 --iterations {iterations}");
+        let command = rank("all-reduce", &more);
+        // Without -f: the thread that runs the operations, and not the one that watches the peers.
+        write!(traced, "; strace -c -o /tmp/calls {command}; echo calls {iterations}; cat /tmp/calls")
+            .unwrap();
+        write!(other, "; {command}").unwrap();
+    }
+    // Awake all the time, since to sleep takes system calls.
+    let rig = rig().env("HALO_SPIN", "60").env("HALO_SLEEP_AFTER", "60");
+    let outcome = rig.run(&[&traced, &other]).unwrap();
+    assert!(outcome.succeeded(), "{}", explain(&outcome));
+    let printed = &outcome.vms[0].output;
+    let (few, mut more) = (calls(printed, "calls 50"), calls(printed, "calls 250"));
+    assert!(few.len() > 5, "strace has told something: {printed}");
+    more.iter_mut().for_each(|(name, calls)| *calls -= few.get(name).copied().unwrap_or(0));
+    println!("200 operations: {more:?}");
+    more.retain(|_, calls| calls.abs() > 20);
+    let per_operation: Vec<_> =
+        more.iter().map(|(name, calls)| (name.as_str(), (calls + 100) / 200)).collect();
+    assert_eq!(per_operation, [("write", 1)], "{printed}");
 }
