@@ -522,3 +522,35 @@ fn an_interrupted_wait_ends_with_an_error_on_every_rank() {
     assert_eq!(ends[1].0, ends[1].1);
     assert!(ends[1].2.contains("interrupted"), "{}", ends[1].2);
 }
+
+/// By the ring a rank sends to the next one and to nobody else; by the built-in table to everybody.
+#[test]
+fn a_rule_of_a_plan_table_is_what_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plans.toml");
+    let rule = |transport: &str| Rule {
+        ranks: 3,
+        transport: transport.to_owned(),
+        up_to: Some(4096),
+        algorithm: Algorithm::Ring,
+        chunk: None,
+    };
+    for (rules, rings) in [(vec![rule("shm")], true), (vec![rule("tcp")], false)] {
+        std::fs::write(&path, PlanTable::new(rules).to_text()).unwrap();
+        let mut configs = configs(3, TransportChoice::Shm);
+        configs.iter_mut().for_each(|config| config.plans = Some(path.display().to_string()));
+        run(&configs, |mut communicator| {
+            let mut sent_to_both = |bytes: usize| {
+                let sent = |communicator: &Communicator| {
+                    communicator.statistics().links.iter().map(|link| link.bytes_sent).collect::<Vec<_>>()
+                };
+                let before = sent(&communicator);
+                let mut output = vec![0; bytes];
+                communicator.all_reduce(Input::InPlace, &mut output, DType::F32, ReduceOp::Sum).unwrap();
+                sent(&communicator).iter().zip(before).all(|(after, before)| *after > before)
+            };
+            assert_eq!(sent_to_both(4096), !rings);
+            assert!(sent_to_both(4100), "beyond the rule");
+        });
+    }
+}

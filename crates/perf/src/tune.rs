@@ -57,7 +57,7 @@ pub(crate) fn run_rank(options: &TuneOptions) -> Result<ExitCode, Error> {
             chosen.0.to_string(),
             chosen.1.to_string(),
             format!("{time:.2}"),
-            format!("{:.2}", times[built_in(&candidates, world, size)]),
+            format!("{:.2}", times[built_in(&candidates, world, transport, size)]),
         ]);
         best.push((size, chosen));
     }
@@ -94,14 +94,10 @@ fn candidates(world: usize, size: usize, slot_bytes: usize) -> Vec<Candidate> {
     candidates
 }
 
-/// Which candidate the built-in table stands for.
-fn built_in(candidates: &[Candidate], world: usize, size: usize) -> usize {
-    let two_shot = candidates.iter().position(|(algorithm, _)| *algorithm == Algorithm::TwoShot);
-    let one_shot = candidates.iter().rposition(|(algorithm, _)| *algorithm == Algorithm::OneShot);
-    match two_shot {
-        Some(index) if world > 2 && size > 64 * 1024 => index,
-        _ => one_shot.unwrap_or_default(),
-    }
+/// Which candidate the built-in table stands for: its algorithm in whole slots, the last of its kind.
+fn built_in(candidates: &[Candidate], world: usize, transport: &str, size: usize) -> usize {
+    let chosen = PlanTable::default().algorithm(world, transport, size);
+    candidates.iter().rposition(|(algorithm, _)| *algorithm == chosen).unwrap_or_default()
 }
 
 /// Median microseconds of every candidate on the slowest rank; in each round every one has its turn.
@@ -192,6 +188,22 @@ mod tests {
         assert_eq!(choose(&candidates, &[10.0, 9.9], None).0, candidates[1]);
         assert_eq!(choose(&candidates, &[10.0, 9.9], Some(candidates[0])).0, candidates[0]);
         assert_eq!(choose(&candidates, &[10.0, 9.0], Some(candidates[0])).0, candidates[1]);
+    }
+
+    #[test]
+    fn the_built_in_choice_is_that_of_the_built_in_table() {
+        let slot = 128 * 1024;
+        for (world, transport, size, algorithm) in [
+            (2, "tcp", 1 << 26, Algorithm::OneShot),
+            (3, "shm", 64 << 10, Algorithm::OneShot),
+            (3, "shm", 65 << 10, Algorithm::TwoShot),
+            (4, "rdma", 20 << 10, Algorithm::TwoShot),
+            (4, "tcp", 90 << 10, Algorithm::OneShot),
+        ] {
+            let candidates = candidates(world, size, slot);
+            let chosen = candidates[built_in(&candidates, world, transport, size)];
+            assert_eq!(chosen, (algorithm, slot), "{world} ranks by {transport}, {size} bytes");
+        }
     }
 
     #[test]

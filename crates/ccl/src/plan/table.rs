@@ -15,6 +15,9 @@ use crate::error::Error;
 /// What a table's file must say of itself.
 const VERSION: u32 = 1;
 
+/// What rules can be for: links of one kind, or of several.
+const TRANSPORTS: [&str; 4] = ["shm", "rdma", "tcp", "mixed"];
+
 /// The ways to do an all-reduce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -122,6 +125,10 @@ impl PlanTable {
             )));
         }
         for rule in &table.all_reduce {
+            if !TRANSPORTS.contains(&rule.transport.as_str()) {
+                let known = TRANSPORTS.join(", ");
+                return Err(refuse(format!("a rule's transport is one of {known}: {rule:?}")));
+            }
             if rule.ranks < 2 || rule.chunk.is_some_and(|chunk| chunk < 64 || !chunk.is_multiple_of(64)) {
                 let cause = "a rule needs at least 2 ranks, and its chunk is a multiple of 64 bytes";
                 return Err(refuse(format!("{cause}: {rule:?}")));
@@ -257,6 +264,8 @@ mod tests {
         assert!(read("all_reduce = 3").unwrap_err().contains("line 1"));
         let unknown = "version = 1\n[[all_reduce]]\nranks = 2\ntransport = \"shm\"\nalgorithm = \"magic\"\n";
         assert!(read(unknown).unwrap_err().contains("magic"));
+        let elsewhere = unknown.replace("shm", "carrier-pigeon").replace("magic", "ring");
+        assert!(read(&elsewhere).unwrap_err().contains("one of shm, rdma, tcp, mixed"));
         assert!(
             read(&unknown.replace("magic", "two-shot").replace('2', "1")).unwrap_err().contains("2 ranks")
         );
