@@ -143,7 +143,9 @@ fn an_operation_over_rdma_makes_no_system_call_but_the_providers_post() {
     let printed = &outcome.vms[0].output;
     let (few, mut more) = (calls(printed, "calls 50"), calls(printed, "calls 250"));
     assert!(few.len() > 5, "strace has told something: {printed}");
-    more.iter_mut().for_each(|(name, calls)| *calls -= few.get(name).copied().unwrap_or(0));
+    for (name, calls) in &mut more {
+        *calls -= few.get(name).copied().unwrap_or(0);
+    }
     println!("200 operations: {more:?}");
     more.retain(|_, calls| calls.abs() > 20);
     let per_operation: Vec<_> =
