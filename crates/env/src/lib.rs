@@ -68,7 +68,8 @@ variables! {
     NCCL_IB_SL, "Net plugin, as NCCL means it: the service level, 0 to 15.", "`0`";
     NCCL_IB_TIMEOUT, "Net plugin, as NCCL means it: a packet is sent again after 4.096 us x 2^this; 1 to 31.", "`16`";
     NCCL_IB_RETRY_CNT, "Net plugin, as NCCL means it: how often it is sent again, 0 to 7.", "`6`";
-    NCCL_IB_QPS_PER_CONNECTION, "Net plugin, as NCCL means it: queue pairs of one connection, 1 to 8. The connecting side decides.", "`1`";
+    NCCL_IB_QPS_PER_CONNECTION, "Net plugin, as NCCL means it: queue pairs of one connection, 1 to 8; several ports that are used as one have as many more as give each its share. The connecting side decides.", "`1`";
+    NCCL_IB_MERGE_NICS, "Net plugin, as NCCL means it: `0` keeps the core from using several RDMA ports as one device.", "`1`";
     NCCL_IB_SPLIT_DATA_ON_QPS, "Net plugin, as NCCL means it: `1` splits every message over all queue pairs of its connection, `0` gives each message whole to the next one. The connecting side decides.", "split from `HALO_PLUGIN_STRIPE_BYTES` on";
     NCCL_IB_FIFO_TC, "Net plugin, as NCCL means it: the traffic class of what a receiver tells its sender, 0 to 255. The receiving side decides.", "that of the messages";
     NCCL_SOCKET_NTHREADS, "Net plugin: times `NCCL_NSOCKS_PERTHREAD`, the sockets of a TCP connection, at most 8, where `HALO_PLUGIN_SOCKETS` is not set. No thread is started.", "`1`";

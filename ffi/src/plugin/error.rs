@@ -271,6 +271,21 @@ pub enum PluginError {
         /// The reason.
         cause: String,
     },
+
+    /// Devices that cannot be used as one.
+    #[error("devices {given:?} cannot be used as one: {cause}")]
+    #[diagnostic(
+        code("HALO-E0821"),
+        help(
+            "each stays a device of its own, and the core's channels are spread over them; NCCL_NET_MERGE_LEVEL=LOC keeps it from asking, NCCL_NET_FORCE_MERGE names RDMA devices to join"
+        )
+    )]
+    Join {
+        /// Their numbers.
+        given: Vec<i32>,
+        /// Why not.
+        cause: String,
+    },
 }
 
 impl PluginError {
@@ -288,6 +303,7 @@ impl PluginError {
             | Self::Mismatch { .. }
             | Self::Truncation { .. }
             | Self::TunerTable(_)
+            | Self::Join { .. }
             | Self::Key { .. } => abi::INVALID_USAGE,
             Self::Connect { .. }
             | Self::Deadline { .. }

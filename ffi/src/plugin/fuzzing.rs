@@ -5,7 +5,7 @@ use halo_fabric::{Key, take_frame};
 
 use super::abi::HANDLE_BYTES;
 use super::comm::{Arrival, Incoming};
-use super::connection::hello::{Answer, Hello, Ready};
+use super::connection::hello::{Answer, Hello, Parting, Ready};
 use super::connection::proof::Proof;
 use super::handle::Handle;
 use super::protocol::{ANNOUNCEMENT_BYTES, Announced, Announcement, KIND_ANNOUNCE, TagCounters};
@@ -111,20 +111,24 @@ pub fn set_up(bytes: &[u8]) {
             }
         }
     }
-    let (mut hellos, mut answers, mut ready) = (bytes.to_vec(), bytes.to_vec(), bytes.to_vec());
+    let [mut hellos, mut answers, mut ready, mut parting] = [(); 4].map(|()| bytes.to_vec());
     while let Ok(Some(hello)) = take_frame::<Hello>(&mut hellos) {
         if let Hello::Control(introduction) = hello {
             let fits = introduction.terms.check().is_ok();
-            let offer = introduction.rdma.map(|offer| offer.check(&introduction.terms));
+            let offer = introduction.rdma.as_ref().map(|offer| offer.check(&introduction.terms));
             // What is let through is within what the memory is laid out for.
             if fits && offer.is_none_or(|offer| offer.is_ok()) {
                 let parts = introduction.terms.striping().parts(1 << 20).count();
                 assert!(parts <= usize::from(introduction.terms.lanes));
+                if let Some(offer) = &introduction.rdma {
+                    rdma::fuzzing::answer(offer, usize::from(introduction.terms.lanes));
+                }
             }
         }
     }
     while let Ok(Some(_)) = take_frame::<Answer>(&mut answers) {}
     while let Ok(Some(_)) = take_frame::<Ready>(&mut ready) {}
+    while let Ok(Some(_)) = take_frame::<Parting>(&mut parting) {}
 }
 
 /// Announcements on the control connection, and the sends that look for theirs.
@@ -186,10 +190,19 @@ mod tests {
         let who = Identity { host: "box".to_owned(), process: 1, device: "lo".to_owned(), rdma: false };
         let terms = Terms { eager_bytes: 5, stripe_bytes: 1, lanes: 8, traffic_class: 7 };
         let connection = [3; 16];
+        let offer = rdma::offer_for_tests(&[0, 1], 2);
+        let over_rdma = Terms { lanes: 2, ..terms };
         let hello = Hello::Control(Introduction { connection, who: who.clone(), terms, rdma: None });
+        let rdma_hello = Hello::Control(Introduction {
+            connection,
+            who: who.clone(),
+            terms: over_rdma,
+            rdma: Some(offer),
+        });
         let welcome = Answer::Welcome { who, eager_bytes: 5, rdma: None };
         let preamble = b"HALO\x01\0\0\0\x04\0\0\0\0\0\0\0";
-        let framed = [encode_frame(&hello), encode_frame(&welcome), preamble.to_vec()];
+        let framed =
+            [encode_frame(&hello), encode_frame(&rdma_hello), encode_frame(&welcome), preamble.to_vec()];
         framed.into_iter().map(|frame| [vec![40], frame].concat()).collect()
     }
 

@@ -11,15 +11,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::connection::caller::Caller;
-use super::device::Device;
+use super::device::Devices;
 
 /// One process.
 #[derive(Debug)]
 pub(crate) struct Process {
     id: u32,
-    /// The devices, once they were looked for. Leaked: requests and connections refer to them for as long as the process
-    /// lives.
-    pub(crate) devices: Mutex<Option<&'static [Device]>>,
+    /// The devices, once they were looked for.
+    pub(crate) devices: Mutex<Devices>,
     /// Connections that are being set up, by the number that stands in the core's handle.
     pub(crate) attempts: Mutex<HashMap<u64, Caller>>,
 }

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     /// For a receiver's announcements; the messages' own unless told otherwise.
     pub(crate) announcement_traffic_class: Option<u8>,
     pub(crate) gpu_direct: bool,
+    /// Whether the core may have several devices as one.
+    pub(crate) merge: bool,
     pub(crate) stats_file: Option<String>,
     pub(crate) rdma_device: Option<String>,
     pub(crate) interface: Option<String>,
@@ -85,6 +87,7 @@ impl Settings {
             traffic_class: u8::try_from(number(halo_env::NCCL_IB_TC, -1, -1..=255)?).ok(),
             announcement_traffic_class: u8::try_from(number(halo_env::NCCL_IB_FIFO_TC, -1, -1..=255)?).ok(),
             gpu_direct: number(halo_env::HALO_PLUGIN_GPU_DIRECT, 0, 0..=1)? == 1,
+            merge: number(halo_env::NCCL_IB_MERGE_NICS, 1, 0..=1)? == 1,
             stats_file: halo_env::HALO_PLUGIN_STATS_FILE.get(),
             rdma_device: halo_env::HALO_RDMA_DEVICE.get(),
             interface: halo_env::HALO_INTERFACE.get(),
@@ -174,7 +177,7 @@ mod tests {
             told(&["NCCL_IB_PKEY", "NCCL_IB_HCA"]).unwrap(),
             "NCCL_IB_PKEY is set and has no effect with halo"
         );
-        let both = told(&["NCCL_SOCKET_INLINE", "NCCL_IB_MERGE_NICS"]).unwrap();
-        assert_eq!(both, "NCCL_IB_MERGE_NICS, NCCL_SOCKET_INLINE are set and have no effect with halo");
+        let both = told(&["NCCL_SOCKET_INLINE", "NCCL_IB_MERGE_VFS"]).unwrap();
+        assert_eq!(both, "NCCL_IB_MERGE_VFS, NCCL_SOCKET_INLINE are set and have no effect with halo");
     }
 }

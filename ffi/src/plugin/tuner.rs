@@ -38,7 +38,7 @@ impl Tuner {
             Some(path) => Some(Table::from_file(path)?),
             None => Some(Table::built_in()),
         };
-        let link = match device::all().ok().and_then(|devices| devices.first()).map(|device| &device.kind) {
+        let link = match device::by_number(0).ok().map(|device| &device.kind) {
             Some(Kind::Rdma(_)) => Link::Rdma,
             _ => Link::Tcp,
         };

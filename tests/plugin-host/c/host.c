@@ -20,13 +20,15 @@ typedef struct {
   int maxComms, maxRecvs, netDeviceType, netDeviceVersion;
 } Properties8;
 
+typedef struct { int ndevs, devs[8]; } VirtualDevice;
+
 typedef struct {
   char *name, *pciPath;
   uint64_t guid;
   int ptrSupport, regIsGlobal, forceFlush, speed, port;
   float latency;
   int maxComms, maxRecvs, netDeviceType, netDeviceVersion;
-  struct { int ndevs, devs[8]; } vProps;
+  VirtualDevice vProps;
   size_t maxP2pBytes, maxCollBytes;
   int maxMultiRequestSize;
   int16_t railId, planeId;
@@ -74,7 +76,7 @@ typedef struct {
   Result (*closeListen)(void *);
   Result (*getDeviceMr)(void *, void *, void **);
   Result (*irecvConsumed)(void *, int, void *);
-  Result (*makeVDevice)(int *, void *);
+  Result (*makeVDevice)(int *, VirtualDevice *);
   Result (*finalize)(void *);
   Result (*setNetAttr)(void *, void *);
 } Net12;
@@ -182,6 +184,10 @@ static void version12(const Net12 *net) {
   CHECK(net->getProperties(0, &properties));
   REQUIRE(properties.maxP2pBytes > 0 && properties.maxCollBytes > 0);
   REQUIRE(properties.railId == -1 && properties.planeId == -1 && properties.vProps.ndevs == 1);
+  int made = -1, again = 0;
+  REQUIRE(net->makeVDevice(&made, &properties.vProps) == 0 && made == 0);
+  VirtualDevice twice = {2, {0, 0}};
+  REQUIRE(net->makeVDevice(&made, &twice) == 5 && net->devices(&again) == 0 && again == count);
   size_t large;
   DRIVE(net, net->listen(context, 0, handle, &listener), net->connect(context, 0, handle, &sending, NULL),
         net->isend(sending, source, (size_t)bytes, tag, from, NULL, &out),

@@ -81,10 +81,18 @@ impl<'a> Link<'a> {
     /// # Errors
     /// The plugin's answer, or it takes too long.
     pub fn new(plugin: &'a Plugin, context: Opaque, device: i32) -> Outcome<Self> {
-        let (listener, handle) = plugin.listen(context, device)?;
-        let link = Self::at(plugin, context, device, listener, handle)?;
+        Self::between(plugin, context, device, device)
+    }
+
+    /// Connects one device of this process with another.
+    ///
+    /// # Errors
+    /// As in [`Link::new`].
+    pub fn between(plugin: &'a Plugin, context: Opaque, calling: i32, listening: i32) -> Outcome<Self> {
+        let (listener, handle) = plugin.listen(context, listening)?;
+        let link = Self::at(plugin, context, calling, listener, handle);
         plugin.close_listen(listener)?;
-        Ok(link)
+        link
     }
 
     /// Connects through a listener that is there.

@@ -18,6 +18,9 @@ struct Arguments {
     /// The version of the interface
     #[arg(long = "interface", global = true, value_enum, default_value = "v12")]
     version: Version,
+    /// Use all devices as one, by makeVDevice
+    #[arg(long, global = true)]
+    join: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Outcome {
-    let (library, version) = (arguments.library.as_path(), arguments.version);
+    let (library, version, join) = (arguments.library.as_path(), arguments.version, arguments.join);
     match &arguments.command {
         Command::Cases => {
             for (name, _) in cases::ALL {
@@ -55,7 +58,7 @@ fn run(arguments: &Arguments) -> Outcome {
             }
             Ok(())
         }
-        Command::Case { name } => cases::run(name, library, version),
-        Command::Peer(given) => peer::run(library, version, given),
+        Command::Case { name } => cases::run(name, library, version, join),
+        Command::Peer(given) => peer::run(library, version, join, given),
     }
 }

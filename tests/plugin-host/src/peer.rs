@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::bench::Work;
 use crate::link::{Buffer, Link};
 use crate::pattern::Sequence;
-use crate::plugin::{Opaque, Plugin, Version, warnings};
+use crate::plugin::{Opaque, Plugin, Refused, Version, warnings};
 use crate::{Outcome, PATIENCE, bench, until};
 
 /// What two processes do with each other.
@@ -41,6 +41,8 @@ pub struct Peer<'a> {
     pub plugin: &'a Plugin,
     /// Its context.
     pub context: Opaque,
+    /// The device to use.
+    pub device: i32,
     /// 0 or 1.
     pub rank: usize,
     words: BufReader<TcpStream>,
@@ -51,7 +53,13 @@ impl<'a> Peer<'a> {
     ///
     /// # Errors
     /// It does not come.
-    pub fn meet(plugin: &'a Plugin, context: Opaque, rank: usize, rendezvous: &str) -> Outcome<Self> {
+    pub fn meet(
+        plugin: &'a Plugin,
+        context: Opaque,
+        device: i32,
+        rank: usize,
+        rendezvous: &str,
+    ) -> Outcome<Self> {
         let stream = if rank == 0 {
             TcpListener::bind(rendezvous)?.accept()?.0
         } else {
@@ -59,7 +67,7 @@ impl<'a> Peer<'a> {
         };
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { plugin, context, rank, words: BufReader::new(stream) })
+        Ok(Self { plugin, context, device, rank, words: BufReader::new(stream) })
     }
 
     /// Both come here before either goes on.
@@ -94,14 +102,14 @@ impl<'a> Peer<'a> {
     /// # Errors
     /// The plugin's answer, or it takes too long.
     pub fn connect(&mut self) -> Outcome<Link<'a>> {
-        let (listener, handle) = self.plugin.listen(self.context, 0)?;
+        let (listener, handle) = self.plugin.listen(self.context, self.device)?;
         self.words.get_mut().write_all(&handle)?;
         let mut theirs = [0; 128];
         self.words.read_exact(&mut theirs)?;
         let (mut send, mut receive) = (None, None);
         let (send, receive) = until("a connection each way", || {
             if send.is_none() {
-                send = self.plugin.connect(self.context, 0, &mut theirs)?;
+                send = self.plugin.connect(self.context, self.device, &mut theirs)?;
             }
             if receive.is_none() {
                 receive = self.plugin.accept(listener)?;
@@ -134,14 +142,15 @@ pub struct Arguments {
     pub work: Vec<Work>,
 }
 
-/// Runs one rank of a scenario.
+/// Runs one rank of a scenario; with `join`, over all devices as one.
 ///
 /// # Errors
 /// What went wrong.
-pub fn run(library: &Path, version: Version, given: &Arguments) -> Outcome {
+pub fn run(library: &Path, version: Version, join: bool, given: &Arguments) -> Outcome {
     let plugin = Plugin::load(library, version)?.traffic_class(given.traffic_class);
     let context = plugin.init()?;
-    let mut peer = Peer::meet(&plugin, context, given.rank, &given.rendezvous)?;
+    let device = if join { plugin.join_all()? } else { 0 };
+    let mut peer = Peer::meet(&plugin, context, device, given.rank, &given.rendezvous)?;
     match given.scenario {
         Scenario::Exchange => exchange(&mut peer)?,
         Scenario::Killed | Scenario::Cut => {
@@ -185,63 +194,72 @@ fn lose(peer: &mut Peer<'_>, scenario: Scenario, within: Duration) -> Outcome {
     }
     println!("cut now");
     let began = Instant::now();
-    let mut codes = Vec::new();
     let before = warnings().len();
-    for direction in [Direction::Send, Direction::Receive] {
-        codes.push(until_lost(&link, direction, began + within)?);
-        let told = warnings().len() - before;
-        if told != codes.len() {
-            return Err(format!("{told} lines for {} connections that are lost", codes.len()).into());
-        }
+    let codes = until_lost(&link, began + within)?;
+    let told = warnings().len() - before;
+    if told != 2 {
+        return Err(format!("{told} lines for 2 connections that are lost").into());
     }
-    println!("rank {}: lost after {:.2?}, codes {} {}", peer.rank, began.elapsed(), codes[0], codes[1]);
+    println!("rank {}: lost after {:.2?}, codes {} {}", peer.rank, began.elapsed(), codes.0, codes.1);
     for line in &warnings()[before..] {
         println!("told: {line}");
     }
     // Whoever asks again gets the same answer, and the user no second line; nor for the end.
-    for (direction, code) in [(Direction::Send, codes[0]), (Direction::Receive, codes[1])] {
-        let again = until_lost(&link, direction, Instant::now() + within)?;
-        if again != code {
-            return Err(format!("{direction:?}: first {code}, then {again}").into());
-        }
+    let again = until_lost(&link, Instant::now() + within)?;
+    if again != codes {
+        return Err(format!("first {codes:?}, then {again:?}").into());
     }
     link.close()?;
-    if warnings().len() != before + codes.len() {
+    if warnings().len() != before + told {
         return Err(format!("a loss is told again: {:?}", &warnings()[before..]).into());
     }
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Direction {
-    Send,
-    Receive,
+/// The codes by which sending and receiving end, both before the deadline. Small and large messages in turn keep every lane busy.
+fn until_lost(link: &Link<'_>, deadline: Instant) -> Outcome<(i32, i32)> {
+    const MOST: usize = 600_000;
+    let plugin = link.plugin;
+    let mut source = Buffer::new(plugin, link.send, MOST)?;
+    let mut target = Buffer::new(plugin, link.receive, MOST)?;
+    let (mut sending, mut receiving) = (None, None);
+    let (mut sent, mut codes) = (0usize, (None, None));
+    until("the loss of the peer", || {
+        if codes.0.is_none() {
+            let bytes = if sent.is_multiple_of(2) { 1000 } else { MOST };
+            let (data, memory) = (source.bytes().as_ptr(), source.memory);
+            codes.0 = step(plugin, &mut sending, || {
+                let posted = plugin.send(link.send, data, bytes, 3, memory)?;
+                sent += usize::from(posted.is_some());
+                Ok(posted)
+            });
+        }
+        if codes.1.is_none() {
+            let part = target.part(MOST, 3);
+            codes.1 = step(plugin, &mut receiving, || plugin.receive(link.receive, &[part]));
+        }
+        if Instant::now() > deadline {
+            return Err(format!("the loss of the peer was not told in time: {codes:?}").into());
+        }
+        Ok(codes.0.zip(codes.1))
+    })
 }
 
-/// The code by which one direction ends, which must be before the deadline.
-fn until_lost(link: &Link<'_>, direction: Direction, deadline: Instant) -> Outcome<i32> {
-    let plugin = link.plugin;
-    let comm = if matches!(direction, Direction::Send) { link.send } else { link.receive };
-    let mut buffer = Buffer::new(plugin, comm, 100_000)?;
-    let mut request = None;
-    until("the loss of the peer", || {
-        let answer = match request {
-            Some(waiting) => plugin.test(waiting).map(|done| {
-                if done.is_some() {
-                    request = None;
-                }
-            }),
-            None => match direction {
-                Direction::Send => plugin.send(comm, buffer.bytes().as_ptr(), 1000, 3, buffer.memory),
-                Direction::Receive => plugin.receive(comm, &[buffer.part(100_000, 3)]),
+/// Asks for a request that is under way, or begins one; the code of an error.
+fn step(
+    plugin: &Plugin,
+    request: &mut Option<Opaque>,
+    post: impl FnOnce() -> Result<Option<Opaque>, Refused>,
+) -> Option<i32> {
+    let answer = match *request {
+        Some(waiting) => plugin.test_without_sizes(waiting).map(|done| {
+            if done {
+                *request = None;
             }
-            .map(|posted| request = posted),
-        };
-        if Instant::now() > deadline {
-            return Err(format!("{direction:?}: the loss of the peer was not told in time").into());
-        }
-        Ok(answer.err().map(|refused| refused.code))
-    })
+        }),
+        None => post().map(|posted| *request = posted),
+    };
+    answer.err().map(|refused| refused.code)
 }
 
 /// Keeps messages going while the link blinks.
@@ -282,7 +300,7 @@ fn address(peer: &mut Peer<'_>) -> Outcome {
 /// Rank 1 listens and never accepts: rank 0 must not wait for ever.
 fn deaf(peer: &mut Peer<'_>, scenario: Scenario) -> Outcome {
     if peer.rank == 1 {
-        let (_listener, handle) = peer.plugin.listen(peer.context, 0)?;
+        let (_listener, handle) = peer.plugin.listen(peer.context, peer.device)?;
         peer.words.get_mut().write_all(&handle)?;
         peer.agree()?;
         if scenario == Scenario::Silent {
@@ -293,14 +311,15 @@ fn deaf(peer: &mut Peer<'_>, scenario: Scenario) -> Outcome {
     let mut theirs = [0; 128];
     peer.words.read_exact(&mut theirs)?;
     for _ in 0..1000 {
-        if peer.plugin.connect(peer.context, 0, &mut theirs)?.is_some() {
+        if peer.plugin.connect(peer.context, peer.device, &mut theirs)?.is_some() {
             return Err("connected without having been accepted".into());
         }
     }
     peer.agree()?;
     let began = Instant::now();
-    let code =
-        until("an error", || Ok(peer.plugin.connect(peer.context, 0, &mut theirs).err().map(|e| e.code)))?;
+    let code = until("an error", || {
+        Ok(peer.plugin.connect(peer.context, peer.device, &mut theirs).err().map(|e| e.code))
+    })?;
     println!("rank 0: refused after {:.2?}, code {code}", began.elapsed());
     for line in warnings() {
         println!("told: {line}");
@@ -310,14 +329,14 @@ fn deaf(peer: &mut Peer<'_>, scenario: Scenario) -> Outcome {
 
 /// The two sides do not fit (keys, transports); the caller must be told, whatever the listener is.
 fn refuse(peer: &mut Peer<'_>) -> Outcome {
-    let (listener, handle) = peer.plugin.listen(peer.context, 0)?;
+    let (listener, handle) = peer.plugin.listen(peer.context, peer.device)?;
     peer.words.get_mut().write_all(&handle)?;
     let mut theirs = [0; 128];
     peer.words.read_exact(&mut theirs)?;
     let code = until("a refusal", || {
         // The listener goes on listening: a stranger is nobody it would fail for.
         let _ = peer.plugin.accept(listener);
-        match peer.plugin.connect(peer.context, 0, &mut theirs) {
+        match peer.plugin.connect(peer.context, peer.device, &mut theirs) {
             Ok(None) => Ok(None),
             Ok(Some(_)) => Err("connected although the sides do not fit".into()),
             Err(refused) => Ok(Some(refused.code)),

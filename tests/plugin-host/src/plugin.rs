@@ -6,8 +6,8 @@ use std::path::Path;
 use std::ptr::null_mut;
 use std::sync::Mutex;
 
-use halo::plugin::abi::net::{CommConfig, NetV8, NetV9, NetV10, NetV11, NetV12};
-use halo::plugin::abi::{HANDLE_BYTES, LOG_WARN, Logger, NcclResult, PTR_HOST, SUCCESS};
+use halo::plugin::abi::net::{CommConfig, NetV8, NetV9, NetV10, NetV11, NetV12, VirtualDevice};
+use halo::plugin::abi::{HANDLE_BYTES, INVALID_ARGUMENT, LOG_WARN, Logger, NcclResult, PTR_HOST, SUCCESS};
 
 use crate::Outcome;
 
@@ -304,6 +304,42 @@ impl Plugin {
                 ..later!(p.before)
             }),
         })
+    }
+
+    /// Has several devices used as one; its number. Version 8 knows nothing of that.
+    ///
+    /// # Errors
+    /// The plugin's answer.
+    pub fn make_virtual_device(&self, members: &[c_int]) -> Result<c_int, Refused> {
+        fn asked<const N: usize>(members: &[c_int]) -> VirtualDevice<N> {
+            let mut devs = [-1; N];
+            let count = members.len().min(N);
+            devs[..count].copy_from_slice(&members[..count]);
+            VirtualDevice { ndevs: members.len() as c_int, devs }
+        }
+        let mut made = -1;
+        let (mut four, mut eight) = (asked::<4>(members), asked::<8>(members));
+        let out = &raw mut made;
+        // SAFETY: the core's contract.
+        let code = unsafe {
+            match self.table {
+                Table::V8(_) => return Err(Refused { call: "makeVDevice", code: INVALID_ARGUMENT }),
+                Table::V9(t) => t.make_virtual_device.expect("makeVDevice")(out, &raw mut four),
+                Table::V10(t) => t.make_virtual_device.expect("makeVDevice")(out, &raw mut four),
+                Table::V11(t) => t.make_virtual_device.expect("makeVDevice")(out, &raw mut four),
+                Table::V12(t) => t.make_virtual_device.expect("makeVDevice")(out, &raw mut eight),
+            }
+        };
+        check("makeVDevice", code).map(|()| made)
+    }
+
+    /// All devices as one; its number.
+    ///
+    /// # Errors
+    /// The plugin's answer.
+    pub fn join_all(&self) -> Result<c_int, Refused> {
+        let all: Vec<_> = (0..self.devices()?).collect();
+        self.make_virtual_device(&all)
     }
 
     /// Listens; the listener, and the handle for a peer.

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
+use crate::plugin::connection::hello::Parting;
 use crate::plugin::connection::stream::{Open, Stream, ending};
 
 /// Looks at the clock are spared: only every so many calls there is one.
@@ -27,11 +28,18 @@ pub(crate) struct Control {
     calls: u32,
     read: Instant,
     ended: Option<Ended>,
+    /// Whether a side that gives up says why: where nothing else is said on the socket.
+    says_why: bool,
 }
 
 impl Control {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, calls: 0, read: Instant::now(), ended: None }
+        Self { stream, calls: 0, read: Instant::now(), ended: None, says_why: false }
+    }
+
+    /// On which both sides say nothing but why they give up.
+    pub(crate) fn silent(self) -> Self {
+        Self { says_why: true, ..self }
     }
 
     /// Reads and flushes the socket now and then; true when it was.
@@ -56,8 +64,28 @@ impl Control {
         }
         match self.stream.flush().and_then(|()| self.stream.fill()) {
             Ok(Open::Yes) => {}
-            Ok(Open::Ended) => self.end("it closed the connection".to_owned(), true),
+            Ok(Open::Ended) => {
+                let cause = self.last_words();
+                self.end(cause, true);
+            }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Gives the connection up with a word to the peer, to whom all may look well.
+    pub(crate) fn give_up(&mut self, cause: &str) {
+        if std::mem::take(&mut self.says_why) && self.ended.is_none() {
+            self.stream.put_frame(&Parting { cause: cause.to_owned() });
+            self.stream.close();
+        }
+    }
+
+    /// How a peer has ended that closed the connection itself.
+    fn last_words(&mut self) -> String {
+        let parting = if self.says_why { self.stream.take_frame::<Parting>() } else { Ok(None) };
+        match parting {
+            Ok(Some(Parting { cause })) => format!("it gave the connection up: {cause}"),
+            _ => "it closed the connection".to_owned(),
         }
     }
 
@@ -119,5 +147,45 @@ mod tests {
             let cause = control.ended().unwrap();
             assert!(cause.starts_with("its process has ended (Connection reset"), "{cause}");
         }
+    }
+
+    fn pair() -> [Control; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        [there, listener.accept().unwrap().0].map(|socket| Control::new(Stream::accepted(socket).unwrap()))
+    }
+
+    /// How the other side has ended, once that shows.
+    fn heard(control: &mut Control) -> String {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while control.ended().is_none() && Instant::now() < deadline {
+            control.exchange();
+        }
+        control.ended().unwrap_or("nothing").to_owned()
+    }
+
+    #[test]
+    fn a_side_that_gives_up_says_why_and_one_that_closes_does_not() {
+        let [here, there] = pair();
+        let (mut here, mut there) = (here.silent(), there.silent());
+        here.give_up("rxe1:1 is DOWN");
+        here.give_up("it is said once");
+        assert_eq!(heard(&mut there), "it gave the connection up: rxe1:1 is DOWN");
+        let [here, there] = pair();
+        drop(here);
+        assert_eq!(heard(&mut there.silent()), "it closed the connection");
+    }
+
+    #[test]
+    fn what_else_stands_on_the_socket_is_nobodys_last_word() {
+        let [mut here, mut there] = pair();
+        here.stream.output.extend_from_slice(&[3; 64]);
+        here.stream.close();
+        assert_eq!(heard(&mut there), "it closed the connection");
+        assert_eq!(there.stream.take::<64>(), Some([3; 64]));
+        let [mut here, there] = pair();
+        here.stream.output.extend_from_slice(&[255; 64]);
+        here.stream.close();
+        assert_eq!(heard(&mut there.silent()), "it closed the connection");
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::boundary::Report;
-use super::device::{Device, Kind, MAX_MESSAGE_BYTES, MAX_RECEIVES};
+use super::device::{Device, MAX_MESSAGE_BYTES, MAX_RECEIVES};
 use super::error::PluginError;
 use super::process::Lent;
 use super::protocol::MAX_POSTED;
@@ -246,7 +246,11 @@ impl Comm {
             Some(memory) if !memory.holds(data, bytes) => {
                 refuse(format!("{bytes} bytes at {data:p}, outside of the memory of its handle"))
             }
-            None if bytes > 0 && matches!(self.device.kind, Kind::Rdma(_)) => {
+            // Another device's ports know nothing of it.
+            Some(memory) if self.device.ports().is_some() && !memory.is_of(self.device) => {
+                refuse(format!("{bytes} bytes of memory that is registered with another device"))
+            }
+            None if bytes > 0 && self.device.ports().is_some() => {
                 refuse(format!("{bytes} bytes of memory that is not registered"))
             }
             _ => Ok(()),

@@ -134,7 +134,7 @@ impl Caller {
         traffic_class: Option<u8>,
     ) -> Result<Self, PluginError> {
         let terms = Terms::of(device, traffic_class);
-        let from = device.address()?;
+        let from = device.address_towards(handle.address.ip())?;
         let to = towards(handle.address, from);
         let peer = stranger(&handle.host, to);
         let call = || {
@@ -148,7 +148,7 @@ impl Caller {
         };
         let (sockets, rdma) = match &device.kind {
             Kind::Tcp(_) => (usize::from(terms.lanes), None),
-            Kind::Rdma(port) => (0, Some(rdma::Pending::new(device, port, rdma::Role::Sender, &terms)?)),
+            Kind::Rdma(ports) => (0, Some(rdma::Pending::calling(device, ports, &terms)?)),
         };
         let random = nonce().map_err(|error| PluginError::system("getrandom", error))?;
         Ok(Self {
@@ -248,14 +248,18 @@ impl Caller {
         let keep_alive = control.stream.keep_alive(device.settings.peer_timeout);
         keep_alive.map_err(|error| PluginError::system("setsockopt(SO_KEEPALIVE)", error))?;
         let control = Control::new(control.stream);
-        let striping = terms.striping();
+        let mut striping = terms.striping();
+        let mut over = format!("{} lane(s)", terms.lanes);
         let path = if let Some(connected) = rdma {
+            // The peer need not reach every port.
+            striping.lanes = connected.lanes();
+            over = connected.describe();
             SendPath::Rdma(Box::new(rdma::Sender::new(control, connected, eager_bytes, striping)))
         } else {
             let lanes = data.into_iter().map(|socket| socket.stream.into_socket()).collect();
             SendPath::Tcp(Box::new(tcp::Sender::new(control, lanes, eager_bytes, striping)))
         };
-        log::info(&format!("{} sends to {peer} over {} lane(s)", device.describe(), terms.lanes));
+        log::info(&format!("{} sends to {peer} over {over}", device.describe()));
         Ok(Comm::sender(device, peer, path))
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::device::{Device, Kind};
-use crate::plugin::protocol::{MAX_EAGER_BYTES, MAX_LANES, Striping};
+use crate::plugin::protocol::{MAX_EAGER_BYTES, MAX_LANES, Striping, lanes_over};
 use crate::plugin::rdma::RdmaOffer;
 
 /// The first frame of every socket, from the caller.
@@ -45,6 +45,12 @@ pub(crate) enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ready;
 
+/// The last word of a side whose part of the connection has failed: why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parting {
+    pub(crate) cause: String,
+}
+
 /// How the connection is used; the caller decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Terms {
@@ -62,7 +68,7 @@ impl Terms {
         let settings = &device.settings;
         let lanes = match device.kind {
             Kind::Tcp(_) => settings.sockets,
-            Kind::Rdma(_) => settings.queue_pairs,
+            Kind::Rdma(ref ports) => lanes_over(ports.count(), settings.queue_pairs),
         };
         Self {
             eager_bytes: settings.eager_bytes as u32,

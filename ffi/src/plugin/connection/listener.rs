@@ -263,9 +263,9 @@ impl Joining {
         let eager_bytes = if device.gpu_direct() { 0 } else { terms.eager_bytes };
         self.eager_bytes = eager_bytes as usize;
         let mut offer = None;
-        if let (Kind::Rdma(port), Some(theirs)) = (&device.kind, theirs) {
+        if let (Kind::Rdma(ports), Some(theirs)) = (&device.kind, theirs) {
             let agreed = super::hello::Terms { eager_bytes, ..*terms };
-            let pending = rdma::Pending::new(device, port, rdma::Role::Receiver, &agreed)?;
+            let pending = rdma::Pending::answering(device, ports, theirs, &agreed)?;
             offer = Some(pending.offer());
             self.rdma = Some(pending.connect(theirs, &self.peer)?);
         }

@@ -93,6 +93,14 @@ impl Stream {
         Ok(())
     }
 
+    /// Sends what waits, as far as the socket takes it at once, and nothing after it.
+    pub(crate) fn close(&mut self) {
+        // A peer that is gone needs no word.
+        let _ = self.flush();
+        self.output.clear();
+        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+    }
+
     /// Takes in what has arrived.
     pub(crate) fn fill(&mut self) -> io::Result<Open> {
         let mut chunk = [0; 4096];

@@ -1,4 +1,5 @@
-//! The list of devices, made once in a process: numbers must not change while a core uses them.
+//! The list of devices, made once in a process: numbers must not change while a core uses them. Devices that are several
+//! joined come behind those that were found.
 
 use std::ffi::CString;
 use std::net::IpAddr;
@@ -7,45 +8,98 @@ use std::sync::{Arc, PoisonError};
 use halo_verbs::{Context, LinkLayer, MemoryRegion, PortState, TransportKind};
 
 use super::selection::NameList;
-use super::{Device, Kind, PluginError, Properties, RdmaPort, TcpInterface, port, sysfs};
+use super::{Device, Kind, PluginError, Properties, RdmaPort, RdmaPorts, TcpInterface, port, sysfs};
 use crate::plugin::abi;
 use crate::plugin::log;
 use crate::plugin::process;
 use crate::plugin::settings::{Settings, Transport, without_effect};
 use crate::plugin::statistics::Statistics;
 
-/// Finds the devices, unless they are known; a failure is tried again by the next communicator.
-pub(crate) fn initialise() -> Result<&'static [Device], PluginError> {
+/// The devices of a process.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    /// By their numbers. Leaked: requests and connections refer to them for as long as the process lives.
+    all: Vec<&'static Device>,
+    /// How many of them were found: the first ones. None means that they were not looked for yet.
+    found: usize,
+    /// Communicators that have told that they use the plugin, and not yet that they no longer do.
+    contexts: usize,
+}
+
+impl Devices {
+    pub(super) fn all(&self) -> &[&'static Device] {
+        &self.all
+    }
+
+    /// Adds one that is several; its number.
+    pub(super) fn add(&mut self, joined: &'static Device) -> usize {
+        self.all.push(joined);
+        self.all.len() - 1
+    }
+
+    fn end(&mut self) {
+        self.contexts = self.contexts.saturating_sub(1);
+        if self.contexts == 0 {
+            self.all.truncate(self.found);
+        }
+    }
+}
+
+/// Works with the devices, which are looked for unless they are known; a failure is tried again by the next communicator.
+pub(super) fn with_devices<T>(
+    work: impl FnOnce(&mut Devices) -> Result<T, PluginError>,
+) -> Result<T, PluginError> {
     let mut devices = process::current().devices.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(devices) = *devices {
-        return Ok(devices);
+    if devices.found > 0 {
+        return work(&mut devices);
     }
     let settings = Settings::from_env()?;
     if let Some(words) = without_effect(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
         log::warn(&words);
     }
-    let found: &'static [Device] = Vec::leak(find(&settings)?);
-    for device in found {
+    let found = Vec::leak(find(&settings)?);
+    for (number, device) in found.iter().enumerate() {
         let address =
             device.address().map_or_else(|error| error.to_string(), |address| address.ip().to_string());
         let Properties { speed, pci_path, .. } = &device.properties;
-        let (number, name) = (device.number, device.describe());
+        let name = device.describe();
         log::info(&format!("device {number}: {name}, {address}, {speed} Mb/s, PCI {pci_path:?}"));
     }
-    *devices = Some(found);
-    Ok(found)
+    devices.all = found.iter().collect();
+    devices.found = found.len();
+    work(&mut devices)
+}
+
+/// Finds the devices, unless they are known.
+pub(crate) fn initialise() -> Result<(), PluginError> {
+    with_devices(|_| Ok(()))
+}
+
+/// As [`initialise`], for a communicator that will say when it ends.
+pub(crate) fn begin() -> Result<(), PluginError> {
+    with_devices(|devices| {
+        devices.contexts += 1;
+        Ok(())
+    })
+}
+
+/// A communicator ends. A core forgets with the last one what it has joined, and takes everything that it counts the next
+/// time for devices that were found: so those that are several are gone then, but for the connections that still use them.
+pub(crate) fn end() {
+    process::current().devices.lock().unwrap_or_else(PoisonError::into_inner).end();
 }
 
 /// All devices.
-pub(crate) fn all() -> Result<&'static [Device], PluginError> {
-    initialise()
+pub(crate) fn all() -> Result<Vec<&'static Device>, PluginError> {
+    with_devices(|devices| Ok(devices.all.clone()))
 }
 
 /// The device the core means.
 pub(crate) fn by_number(number: i32) -> Result<&'static Device, PluginError> {
-    let devices = initialise()?;
-    let found = usize::try_from(number).ok().and_then(|number| devices.get(number));
-    found.ok_or(PluginError::UnknownDevice { given: number, count: devices.len() })
+    with_devices(|devices| {
+        let found = usize::try_from(number).ok().and_then(|number| devices.all.get(number));
+        found.copied().ok_or(PluginError::UnknownDevice { given: number, count: devices.all.len() })
+    })
 }
 
 fn find(settings: &Settings) -> Result<Vec<Device>, PluginError> {
@@ -65,13 +119,26 @@ fn find(settings: &Settings) -> Result<Vec<Device>, PluginError> {
         return Err(PluginError::NoDevice { looked_at });
     }
     let numbered = found.into_iter().enumerate().map(|(number, (properties, kind))| Device {
-        number,
+        members: vec![number as i32],
         properties,
         kind,
         settings: settings.clone(),
         statistics: Statistics::default(),
     });
     Ok(numbered.collect())
+}
+
+/// The functions of one NIC stand at one place in the PCI tree, and each calls its port 1: they are counted on, so that
+/// place and port name one of them.
+fn number_ports(found: &mut [(Properties, Kind)]) {
+    for at in 1..found.len() {
+        let (before, rest) = found.split_at_mut(at);
+        let ours = &mut rest[0].0;
+        let others = before.iter().filter(|(earlier, _)| {
+            ours.pci_path.is_some() && earlier.pci_path == ours.pci_path && earlier.name != ours.name
+        });
+        ours.port += others.count() as i32;
+    }
 }
 
 fn rdma(settings: &Settings, refused: &mut Vec<String>) -> Vec<(Properties, Kind)> {
@@ -110,6 +177,7 @@ fn rdma(settings: &Settings, refused: &mut Vec<String>) -> Vec<(Properties, Kind
             }
         }
     }
+    number_ports(&mut found);
     found
 }
 
@@ -135,7 +203,8 @@ fn usable_port(
     let properties = Properties {
         name: CString::new(name).unwrap_or_default(),
         pci_path: sysfs::pci_path("infiniband", name)
-            .or_else(|| interface.as_deref().and_then(|interface| sysfs::pci_path("net", interface))),
+            .or_else(|| interface.as_deref().and_then(|interface| sysfs::pci_path("net", interface)))
+            .map(sysfs::first_function),
         guid: sysfs::node_guid(name).unwrap_or(u64::from(number)),
         pointer_support: abi::PTR_HOST
             | if gpu { abi::PTR_CUDA } else { 0 }
@@ -143,7 +212,9 @@ fn usable_port(
         speed: interface_speed.or_else(|| sysfs::rdma_speed(name, number)).unwrap_or(sysfs::UNKNOWN_SPEED),
         port: i32::from(number),
     };
-    Ok((properties, Kind::Rdma(RdmaPort::new(Arc::clone(context), number, gid))))
+    // It lives as long as the process, as its device does: devices that are several have it too.
+    let port = Box::leak(Box::new(RdmaPort::new(Arc::clone(context), number, gid)));
+    Ok((properties, Kind::Rdma(RdmaPorts::new(vec![port]))))
 }
 
 fn tcp(settings: &Settings, refused: &mut Vec<String>) -> Result<Vec<(Properties, Kind)>, PluginError> {
@@ -195,4 +266,50 @@ fn interface_device(entry: &if_addrs::Interface) -> (Properties, Kind) {
     };
     let interface = TcpInterface { address: entry.ip(), index };
     (properties, Kind::Tcp(interface))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn properties(name: &str, pci_path: Option<&str>) -> (Properties, Kind) {
+        let properties = Properties {
+            name: CString::new(name).unwrap(),
+            pci_path: pci_path.map(|path| CString::new(path).unwrap()),
+            guid: 1,
+            pointer_support: abi::PTR_HOST,
+            speed: 10,
+            port: 1,
+        };
+        (properties, Kind::Tcp(TcpInterface { address: [127, 0, 0, 1].into(), index: 1 }))
+    }
+
+    fn device(name: &str) -> &'static Device {
+        let (properties, kind) = properties(name, None);
+        let (settings, statistics) = (Settings::from_env().unwrap(), Statistics::default());
+        Box::leak(Box::new(Device { members: vec![0], properties, kind, settings, statistics }))
+    }
+
+    #[test]
+    fn what_was_joined_goes_with_the_last_communicator() {
+        let mut devices = Devices { all: vec![device("a"), device("b")], found: 2, contexts: 2 };
+        assert_eq!(devices.add(device("a+b")), 2);
+        devices.end();
+        assert_eq!(devices.all().len(), 3, "another communicator still counts three");
+        devices.end();
+        assert_eq!(devices.all().len(), 2);
+    }
+
+    #[test]
+    fn the_functions_of_one_nic_have_ports_of_their_own() {
+        let mut found = vec![
+            properties("irdma0", Some("/sys/0000:c1:00.0")),
+            properties("irdma1", Some("/sys/0000:c1:00.0")),
+            properties("irdma2", Some("/sys/0000:c2:00.0")),
+            properties("rxe0", None),
+            properties("rxe1", None),
+        ];
+        number_ports(&mut found);
+        assert_eq!(found.iter().map(|(device, _)| device.port).collect::<Vec<_>>(), [1, 2, 1, 1, 1]);
+    }
 }

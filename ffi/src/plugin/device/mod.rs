@@ -1,7 +1,11 @@
-//! The devices that the core may use: each RDMA port with a RoCE v2 GID, or each TCP interface, and their properties.
+//! The devices that the core may use: each RDMA port with a RoCE v2 GID, or each TCP interface, and their properties; and
+//! several RDMA ports as one, where the core asks for that.
 
+mod joined;
 mod list;
+pub(crate) mod network;
 pub(crate) mod port;
+pub(crate) mod ports;
 pub(crate) mod selection;
 mod sysfs;
 
@@ -13,8 +17,11 @@ use super::error::PluginError;
 use super::settings::Settings;
 use super::statistics::Statistics;
 
-pub(crate) use list::{all, by_number, initialise};
+pub(crate) use joined::join;
+pub(crate) use list::{Devices, all, begin, by_number, end, initialise};
+pub(crate) use network::Network;
 pub(crate) use port::RdmaPort;
+pub(crate) use ports::{MAX_PORTS, RdmaPorts};
 
 /// Grouped receives: parts of one request.
 pub(crate) const MAX_RECEIVES: usize = 8;
@@ -39,7 +46,8 @@ pub(crate) struct Properties {
 /// One device.
 #[derive(Debug)]
 pub(crate) struct Device {
-    pub(crate) number: usize,
+    /// The numbers of the devices that it consists of: its own, unless it is several joined.
+    pub(crate) members: Vec<i32>,
     pub(crate) properties: Properties,
     pub(crate) kind: Kind,
     pub(crate) settings: Settings,
@@ -49,7 +57,7 @@ pub(crate) struct Device {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Tcp(TcpInterface),
-    Rdma(RdmaPort),
+    Rdma(RdmaPorts),
 }
 
 /// An interface with an address.
@@ -62,22 +70,47 @@ pub(crate) struct TcpInterface {
 impl Device {
     /// For messages: name, and what it speaks.
     pub(crate) fn describe(&self) -> String {
-        let name = self.properties.name.to_string_lossy();
         match &self.kind {
-            Kind::Tcp(_) => format!("{name} (tcp)"),
-            Kind::Rdma(port) => format!("{name}:{} (rdma)", port.number),
+            Kind::Tcp(_) => format!("{} (tcp)", self.properties.name.to_string_lossy()),
+            Kind::Rdma(ports) => {
+                let names: Vec<_> = ports.iter().map(RdmaPort::name).collect();
+                format!("{} (rdma)", names.join("+"))
+            }
         }
     }
 
-    /// Where this device listens and calls from, with a port of the system's choice.
+    /// Where this device listens, with a port of the system's choice.
     pub(crate) fn address(&self) -> Result<SocketAddr, PluginError> {
         match &self.kind {
             Kind::Tcp(interface) => Ok(socket_address(interface.address, interface.index)),
-            Kind::Rdma(port) => {
-                let gid = port.current_gid(&self.settings)?;
-                let index = gid.interface.as_deref().and_then(sysfs::interface_index).unwrap_or(0);
-                Ok(socket_address(gid.address(), index))
+            Kind::Rdma(ports) => self.address_of(ports.first()),
+        }
+    }
+
+    /// Where this device calls a peer from, with a port of the system's choice: of several ports that in its network.
+    pub(crate) fn address_towards(&self, peer: IpAddr) -> Result<SocketAddr, PluginError> {
+        if let Some(ports) = self.ports().filter(|ports| ports.count() > 1) {
+            for port in ports.iter() {
+                let address = self.address_of(port)?;
+                if Network::of(address.ip()).is_some_and(|network| network.has(peer)) {
+                    return Ok(address);
+                }
             }
+        }
+        self.address()
+    }
+
+    fn address_of(&self, port: &RdmaPort) -> Result<SocketAddr, PluginError> {
+        let gid = port.current_gid(&self.settings)?;
+        let index = gid.interface.as_deref().and_then(sysfs::interface_index).unwrap_or(0);
+        Ok(socket_address(gid.address(), index))
+    }
+
+    /// Its ports, if it is an RDMA device.
+    pub(crate) fn ports(&self) -> Option<&RdmaPorts> {
+        match &self.kind {
+            Kind::Tcp(_) => None,
+            Kind::Rdma(ports) => Some(ports),
         }
     }
 

@@ -6,7 +6,6 @@ use halo_verbs::{Choice, Context, Gid, GidKind, PortState, ProtectionDomain};
 
 use super::PluginError;
 use super::selection::Family;
-use crate::plugin::comm::memory::RegionCache;
 use crate::plugin::settings::Settings;
 
 /// An RDMA port.
@@ -19,22 +18,23 @@ pub(crate) struct RdmaPort {
     opening: Mutex<()>,
     /// The GID that was chosen last.
     gid: Mutex<Option<Gid>>,
-    /// Memory that the core has registered here.
-    pub(crate) regions: Mutex<RegionCache>,
 }
 
 impl RdmaPort {
     pub(crate) fn new(context: Arc<Context>, number: u8, gid: Gid) -> Self {
         let (domain, opening, gid) = (OnceLock::new(), Mutex::new(()), Mutex::new(Some(gid)));
-        Self { context, number, domain, opening, gid, regions: Mutex::default() }
+        Self { context, number, domain, opening, gid }
+    }
+
+    /// For messages: device and number.
+    pub(crate) fn name(&self) -> String {
+        format!("{}:{}", self.context.name(), self.number)
     }
 
     /// The GID to use now: addresses come and go while a process runs. The table is read anew only when the one that was
     /// chosen last has changed.
     pub(crate) fn current_gid(&self, settings: &Settings) -> Result<Gid, PluginError> {
-        let name = self.context.name();
-        let refuse =
-            |cause: String| PluginError::NoDevice { looked_at: format!("{name}:{}: {cause}", self.number) };
+        let refuse = |cause: String| PluginError::NoDevice { looked_at: format!("{}: {cause}", self.name()) };
         let mut known = self.gid.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gid) = known.as_ref()
             && self.context.gid(self.number, gid.index).as_ref() == Some(gid)
@@ -69,12 +69,18 @@ impl RdmaPort {
         Ok(self.domain.get().expect("set above"))
     }
 
+    /// Whether it is up, as far as can be seen.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.context.port(self.number), Ok(port) if port.state == PortState::Active)
+    }
+
     /// A word about the port, for the cause of a failure.
     pub(crate) fn state(&self) -> String {
+        let name = self.name();
         match self.context.port(self.number).map(|port| port.state) {
-            Ok(PortState::Active) => format!("port {} is active", self.number),
-            Ok(PortState::Down) => format!("port {} is DOWN", self.number),
-            Ok(PortState::Other(state)) => format!("port {} is in state {state}", self.number),
+            Ok(PortState::Active) => format!("{name} is active"),
+            Ok(PortState::Down) => format!("{name} is DOWN"),
+            Ok(PortState::Other(state)) => format!("{name} is in state {state}"),
             Err(error) => error.to_string(),
         }
     }

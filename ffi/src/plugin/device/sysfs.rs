@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// Mb/s of a device that does not tell.
@@ -16,6 +16,21 @@ pub(crate) fn pci_path(class: &str, name: &str) -> Option<CString> {
     let is_pci = |path: &Path| path.join("vendor").exists() && path.join("class").exists();
     let pci = path.ancestors().take(2).find(|path| is_pci(path))?;
     CString::new(pci.to_path_buf().into_os_string().into_vec()).ok()
+}
+
+/// The first function of a PCI device. By this path the core sees which ports are those of one NIC: NCCL's own transport
+/// tells it the same.
+pub(crate) fn first_function(path: CString) -> CString {
+    let mut first = path.as_bytes().to_vec();
+    if let Some(function) = first.last_mut() {
+        *function = b'0';
+    }
+    match CString::new(first) {
+        Ok(first) if Path::new(std::ffi::OsStr::from_bytes(first.as_bytes())).join("vendor").exists() => {
+            first
+        }
+        _ => path,
+    }
 }
 
 /// An RDMA device's node GUID, `0011:2233:4455:6677` in the file.
@@ -74,6 +89,20 @@ mod tests {
         assert_eq!(rate("100 Gb/sec (4X EDR)\n"), Some(100_000));
         assert_eq!(rate("2.5 Gb/sec (1X SDR)\n"), Some(2_500));
         assert_eq!(rate("nothing"), None);
+    }
+
+    #[test]
+    fn both_functions_of_a_nic_stand_where_the_first_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |function: &str| {
+            CString::new(format!("{}/0000:c1:00.{function}", folder.path().display())).unwrap()
+        };
+        assert_eq!(first_function(path("1")), path("1"), "there is no first one");
+        let first = folder.path().join("0000:c1:00.0");
+        fs::create_dir(&first).unwrap();
+        fs::write(first.join("vendor"), "0x8086").unwrap();
+        assert_eq!(first_function(path("1")), path("0"));
+        assert_eq!(first_function(path("0")), path("0"));
     }
 
     #[test]

@@ -36,7 +36,7 @@ fn traffic_class(config: Option<&CommConfig>) -> Option<u8> {
 
 pub(super) unsafe extern "C" fn init_v8(logger: Option<Logger>) -> NcclResult {
     log::set(logger);
-    guard("init", || Ok(device::initialise().map(|_| ())?))
+    guard("init", || Ok(device::initialise()?))
 }
 
 pub(super) unsafe extern "C" fn init_v10(logger: Option<Logger>, _: Profiler) -> NcclResult {
@@ -53,9 +53,12 @@ pub(super) unsafe extern "C" fn init_v11(
 ) -> NcclResult {
     log::set(logger);
     guard("init", || {
-        device::initialise()?;
         // SAFETY: NULL, or the communicator's configuration.
         let traffic_class = traffic_class(unsafe { config.as_ref() });
+        if context.is_null() {
+            return Err(null("init", "the context"));
+        }
+        device::begin()?;
         let made = Box::into_raw(Box::new(Context { traffic_class }));
         // SAFETY: where the core keeps the context.
         unsafe { write("init", "the context", context, made.cast()) }
@@ -67,6 +70,7 @@ pub(super) unsafe extern "C" fn finalize(context: Pointer) -> NcclResult {
         if !context.is_null() {
             // SAFETY: made by `init_v11`, given back once.
             drop(unsafe { Box::from_raw(context.cast::<Context>()) });
+            device::end();
         }
         Ok(())
     })
@@ -82,10 +86,10 @@ pub(super) unsafe extern "C" fn devices(count: *mut c_int) -> NcclResult {
 
 /// The properties up to version 10, of which later ones are extensions.
 fn properties<const N: usize>(number: c_int) -> Result<PropertiesV9<N>, Report> {
-    let Properties { name, pci_path, guid, pointer_support, speed, port } =
-        &device::by_number(number)?.properties;
+    let device = device::by_number(number)?;
+    let Properties { name, pci_path, guid, pointer_support, speed, port } = &device.properties;
     let mut devs = [0; N];
-    devs[0] = number;
+    devs[..device.members.len()].copy_from_slice(&device.members);
     Ok(PropertiesV9 {
         name: name.as_ptr(),
         pci_path: pci_path.as_ref().map_or(std::ptr::null::<c_char>(), |path| path.as_ptr()),
@@ -102,7 +106,7 @@ fn properties<const N: usize>(number: c_int) -> Result<PropertiesV9<N>, Report> 
         // NCCL_NET_DEVICE_HOST: the core's proxy thread drives it.
         net_device_type: 0,
         net_device_version: 0,
-        virtual_device: VirtualDevice { ndevs: 1, devs },
+        virtual_device: VirtualDevice { ndevs: device.members.len() as c_int, devs },
         max_p2p_bytes: MAX_MESSAGE_BYTES as usize,
         max_coll_bytes: MAX_MESSAGE_BYTES as usize,
     })
@@ -153,6 +157,33 @@ pub(super) unsafe extern "C" fn get_properties_v12(number: c_int, target: *mut P
         let these = PropertiesV12 { before, max_multi_request_size: 1, rail_id: -1, plane_id: -1 };
         // SAFETY: where the core wants them.
         unsafe { write("getProperties", "the properties", target, these) }
+    })
+}
+
+/// Several devices as one. The core asks for the ports of one NIC (`NCCL_NET_MERGE_LEVEL`) or for those that its user
+/// names (`NCCL_NET_FORCE_MERGE`), and then counts the devices again.
+pub(super) unsafe extern "C" fn make_virtual_device<const N: usize>(
+    number: *mut c_int,
+    asked: *mut VirtualDevice<N>,
+) -> NcclResult {
+    guard("makeVDevice", || {
+        // SAFETY: NULL, or the numbers of the devices that the core means.
+        let asked = unsafe { asked.as_ref() }.ok_or_else(|| null("makeVDevice", "the devices"))?;
+        let count = usize::try_from(asked.ndevs).ok().filter(|count| *count <= N);
+        let count = count.ok_or_else(|| PluginError::Argument {
+            call: "makeVDevice",
+            what: format!("{} devices", asked.ndevs),
+        })?;
+        let made = device::join(&asked.devs[..count]).map_err(|error| match error {
+            // The ports stay as they are, which is as good; the core says that it goes on without.
+            PluginError::Join { .. } => {
+                log::info(&error.one_line());
+                Report::Told(error)
+            }
+            error => error.into(),
+        })?;
+        // SAFETY: where the core wants the number.
+        unsafe { write("makeVDevice", "the number", number, made) }
     })
 }
 

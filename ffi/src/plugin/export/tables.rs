@@ -1,7 +1,7 @@
 //! The symbols that the core looks for, newest first.
 //!
-//! Left out, as the core allows: `getDeviceMr` and `irecvConsumed` (for networks that the GPU drives), `makeVDevice`
-//! (each port is a device of its own, the core spreads its channels over them), `setNetAttr` (a hint).
+//! Left out, as the core allows: `getDeviceMr` and `irecvConsumed` (for networks that the GPU drives), `setNetAttr` (a
+//! hint).
 
 use super::net;
 use crate::plugin::abi::net::{NetV8, NetV9, NetV10, NetV11, NetV12};
@@ -57,7 +57,7 @@ pub static ncclNetPlugin_v9: NetV9 = NetV9 {
     close_listen: Some(net::close_listen),
     get_device_mr: None,
     irecv_consumed: None,
-    make_virtual_device: None,
+    make_virtual_device: Some(net::make_virtual_device),
 };
 
 /// For RCCL of ROCm 7.0 to 7.2.
@@ -83,7 +83,7 @@ pub static ncclNetPlugin_v10: NetV10 = NetV10 {
     close_listen: Some(net::close_listen),
     get_device_mr: None,
     irecv_consumed: None,
-    make_virtual_device: None,
+    make_virtual_device: Some(net::make_virtual_device),
 };
 
 /// For RCCL of ROCm 7.11 to 7.13.
@@ -109,7 +109,7 @@ pub static ncclNetPlugin_v11: NetV11 = NetV11 {
     close_listen: Some(net::close_listen),
     get_device_mr: None,
     irecv_consumed: None,
-    make_virtual_device: None,
+    make_virtual_device: Some(net::make_virtual_device),
     finalize: Some(net::finalize),
     set_net_attributes: None,
 };
@@ -137,7 +137,7 @@ pub static ncclNetPlugin_v12: NetV12 = NetV12 {
     close_listen: Some(net::close_listen),
     get_device_mr: None,
     irecv_consumed: None,
-    make_virtual_device: None,
+    make_virtual_device: Some(net::make_virtual_device),
     finalize: Some(net::finalize),
     set_net_attributes: None,
 };

@@ -8,7 +8,7 @@
 mod announcement;
 mod matching;
 
-pub(crate) use announcement::{ANNOUNCEMENT_BYTES, Announcement, KIND_ANNOUNCE};
+pub(crate) use announcement::{ANNOUNCEMENT_BYTES, Announcement, KIND_ANNOUNCE, VERSION};
 pub(crate) use matching::{Announced, Entry, Posted, TagCounters};
 
 /// The version of everything that plugins say to each other.
@@ -21,6 +21,12 @@ pub(crate) const EAGER_SLOTS: usize = 16;
 pub(crate) const MAX_EAGER_BYTES: usize = 65536;
 /// Queue pairs or sockets of one connection.
 pub(crate) const MAX_LANES: usize = 8;
+
+/// Queue pairs of a connection over so many ports: as many as were asked for, or so many more that each port has its
+/// share.
+pub(crate) fn lanes_over(ports: usize, asked: usize) -> usize {
+    asked.next_multiple_of(ports).min(MAX_LANES - MAX_LANES % ports)
+}
 
 /// How a large message is split over lanes: equal parts, in whole pages, one per lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +50,26 @@ impl Striping {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_port_has_as_many_lanes_as_the_others() {
+        use crate::plugin::device::MAX_PORTS;
+        assert_eq!(
+            (1..=MAX_LANES).map(|asked| lanes_over(1, asked)).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6, 7, 8]
+        );
+        assert_eq!([1, 2, 3, 8].map(|asked| lanes_over(2, asked)), [2, 2, 4, 8]);
+        assert_eq!([1, 4, 8].map(|asked| lanes_over(3, asked)), [3, 6, 6]);
+        for (ports, asked) in
+            (1..=MAX_PORTS).flat_map(|ports| (1..=MAX_LANES).map(move |asked| (ports, asked)))
+        {
+            let lanes = lanes_over(ports, asked);
+            assert!(
+                lanes.is_multiple_of(ports) && (ports..=MAX_LANES).contains(&lanes),
+                "{ports} {asked}: {lanes}"
+            );
+        }
+    }
 
     proptest::proptest! {
         #[test]

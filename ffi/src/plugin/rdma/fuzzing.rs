@@ -1,17 +1,28 @@
 //! What a fuzzer tries: a peer that writes into this side's memory whatever it likes, between this side's own steps.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use halo_fabric::Arena;
 
+use super::RdmaOffer;
 use super::immediate::Immediate;
 use super::inbox::Inbox;
 use super::layout::{self, RING};
 use super::ring::Ring;
+use crate::plugin::device::network::Network;
 use crate::plugin::fuzzing::{Buffers, Script};
 use crate::plugin::protocol::{ANNOUNCEMENT_BYTES, MAX_LANES, MAX_POSTED};
 
 const EAGER_BYTES: usize = 96;
+
+/// An offer that was let through: a listener with two ports answers by one of them each queue pair that it answers.
+pub(crate) fn answer(offer: &RdmaOffer, queue_pairs: usize) {
+    let networks = [Network::of(Ipv4Addr::LOCALHOST.into()), None];
+    let rails = offer.rails_on(&networks);
+    assert!(rails.len() == queue_pairs && rails.iter().flatten().all(|rail| *rail < networks.len()));
+    assert!(rails.iter().any(Option::is_some), "one of them at least");
+}
 
 /// A sender against a receiver.
 pub(crate) fn inbox(bytes: &[u8]) {

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use halo_fabric::Arena;
-use halo_verbs::MemoryRegion;
 
 use super::immediate::{Immediate, same_generation, whole_index};
 use super::layout;
-use crate::plugin::comm::memory::Memory;
+use crate::plugin::comm::memory::{Memory, Regions};
 use crate::plugin::comm::{Arrival, Failure, Incoming};
 use crate::plugin::protocol::{
-    Announcement, EAGER_SLOTS, Entry, KIND_ANNOUNCE, MAX_POSTED, PROTOCOL_VERSION, Posted, TagCounters,
+    Announcement, EAGER_SLOTS, Entry, KIND_ANNOUNCE, MAX_POSTED, Posted, TagCounters, VERSION,
 };
 
 /// Receives that wait, and messages that wait for theirs.
@@ -20,7 +19,7 @@ pub(super) struct Inbox {
     arena: Arc<Arena>,
     eager_bytes: usize,
     counted: TagCounters,
-    posted: Posted<Option<Arc<MemoryRegion>>>,
+    posted: Posted<Option<Arc<Regions>>>,
     /// Of the receive in each place: parts that have come, and their bytes.
     filled: Vec<(usize, u64)>,
     /// Places of receives that the sender has not been told of, in the order of posting.
@@ -67,7 +66,7 @@ impl Inbox {
         let Incoming { tag, data, room, memory } = *incoming;
         let index = self.counted.next(tag);
         self.counted.advance(tag);
-        let memory = memory.and_then(Memory::region).cloned();
+        let memory = memory.and_then(Memory::regions).cloned();
         let (place, _) = self.posted.insert(Entry { tag, index, data, room, request, part, memory });
         self.filled[place] = (0, 0);
         self.untold.push(place);
@@ -85,11 +84,11 @@ impl Inbox {
             let Entry { tag, index, data, room, memory, .. } = entry;
             tell(&Announcement {
                 kind: KIND_ANNOUNCE,
-                version: PROTOCOL_VERSION,
+                version: VERSION,
                 tag: *tag,
                 slot: place as u32,
                 generation: self.posted.generation(place),
-                key: memory.as_ref().map_or(0, |region| region.remote_key()),
+                keys: memory.as_ref().map_or_else(Default::default, |regions| regions.keys()),
                 index: *index,
                 room: *room,
                 address: *data as u64,

@@ -1,5 +1,5 @@
-//! One queue pair, with the count of what it has to do: a full queue is an answer, not an error, and a receive that was
-//! used is given back.
+//! One queue pair, with the rail that it is on and the count of what it has to do: a full queue is an answer, not an error,
+//! and a receive that was used is given back.
 
 use halo_verbs::{Error, QueuePair, WorkRequest};
 
@@ -11,6 +11,9 @@ pub(super) const DEPTH: u32 = 1024;
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) pair: QueuePair,
+    /// Which of this side's ports it is on, and which of the peer's.
+    pub(super) rail: usize,
+    pub(super) their_rail: usize,
     posted: u64,
     completed: u64,
     /// Posted when a completion was last asked for.
@@ -20,8 +23,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(pair: QueuePair) -> Self {
-        Self { pair, posted: 0, completed: 0, signaled: 0, used: 0 }
+    pub(super) fn new(pair: QueuePair, rail: usize, their_rail: usize) -> Self {
+        Self { pair, rail, their_rail, posted: 0, completed: 0, signaled: 0, used: 0 }
     }
 
     /// Whether so many more fit.

@@ -7,7 +7,8 @@ use halo_verbs::{Completion, WorkRequest};
 use super::flush::Flush;
 use super::inbox::Inbox;
 use super::lane::{Kind, Name};
-use super::{Connected, failed, failure, layout};
+use super::rail::Rail;
+use super::{Connected, ended, failed, failure, give_up, layout};
 use crate::plugin::comm::control::Control;
 use crate::plugin::comm::memory::Memory;
 use crate::plugin::comm::{Arrival, Failure, Incoming};
@@ -37,7 +38,8 @@ impl Receiver {
         connected: Connected,
         eager_bytes: usize,
     ) -> Result<Self, PluginError> {
-        let flush = if device.gpu_direct() { Some(Flush::new(device, &connected)?) } else { None };
+        let flush = if device.gpu_direct() { Some(Flush::new(device, &connected.rails)?) } else { None };
+        let control = control.silent();
         let inbox = Inbox::new(Arc::clone(&connected.arena), eager_bytes);
         Ok(Self { control, flush, connected, inbox, eager_bytes, announced: 0, eager_told: 0 })
     }
@@ -46,7 +48,7 @@ impl Receiver {
     /// that turns out to be complete.
     pub(crate) fn room(&mut self, mut arrived: impl FnMut(Arrival)) -> Result<usize, Failure> {
         if !self.may_announce() {
-            self.take_in(&mut arrived)?;
+            self.take_in(&mut arrived).inspect_err(|failure| give_up(&mut self.control, failure))?;
         }
         Ok(if self.may_announce() { self.inbox.room() } else { 0 })
     }
@@ -61,7 +63,7 @@ impl Receiver {
         for (part, incoming) in parts.iter().enumerate() {
             self.inbox.post(request, part, incoming);
         }
-        self.announce_unless_quiet()
+        self.announce_unless_quiet().inspect_err(|failure| give_up(&mut self.control, failure))
     }
 
     /// Announces what waits, in one or two writes and one word, unless the sender would have no use for it.
@@ -82,18 +84,18 @@ impl Receiver {
 
     /// Writes announcements from `first` on into the sender's ring, and their count behind them.
     fn announce(&mut self, first: u64) -> Result<(), Failure> {
-        let port = self.connected.port;
+        let port = self.connected.rail(0).port;
         let count = self.announced - first;
         let until_wrap = (layout::RING - first % layout::RING).min(count);
         let name = |place| Name { kind: Kind::Told, lane: 0, request: 0, place }.encode();
         let write = |connected: &Connected, first: u64, count: u64| {
             let from = layout::receiver::staging(first, self.eager_bytes);
-            let to = connected.remote(layout::sender::ring(first));
-            WorkRequest::write(&connected.region, from, count as usize * ANNOUNCEMENT_BYTES, to)
+            let to = connected.remote(0, layout::sender::ring(first));
+            WorkRequest::write(&connected.rail(0).region, from, count as usize * ANNOUNCEMENT_BYTES, to)
         };
         let body = write(&self.connected, first, until_wrap);
         let head =
-            WorkRequest::write_inline(self.announced, self.connected.remote(layout::sender::ANNOUNCED));
+            WorkRequest::write_inline(self.announced, self.connected.remote(0, layout::sender::ANNOUNCED));
         let posted = if until_wrap == count {
             body.and_then(|body| self.connected.lanes[0].post_quietly([body, head], name))
         } else {
@@ -106,45 +108,50 @@ impl Receiver {
 
     /// Reads the last byte of GPU memory that was written, so that everything before it is there.
     pub(crate) fn flush(&mut self, request: usize, written: &Incoming<'_>) -> Result<(), Failure> {
-        let port = self.connected.port;
-        let region = written.memory.and_then(Memory::region);
-        let (Some(flush), Some(region)) = (&mut self.flush, region) else {
+        let regions = written.memory.and_then(Memory::regions);
+        let (Some(flush), Some(regions)) = (&mut self.flush, regions) else {
             return Err(Failure::Protocol("GPU memory on a connection without GPU-direct".to_owned()));
         };
-        flush
-            .post(request, region, written.data as u64 + written.room - 1)
-            .map_err(|error| failure(port, &error))
+        let posted = flush.post(request, regions, written.data as u64 + written.room - 1);
+        posted
+            .map_err(|(rail, error)| failure(self.connected.rails[rail].port, &error))
+            .inspect_err(|failure| give_up(&mut self.control, failure))
     }
 
     /// Takes in what has come; `arrived` is told every part that is complete.
     pub(crate) fn progress(&mut self, mut arrived: impl FnMut(Arrival)) -> Result<(), Failure> {
-        self.take_in(&mut arrived)?;
+        self.try_progress(&mut arrived).inspect_err(|failure| give_up(&mut self.control, failure))
+    }
+
+    fn try_progress(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
+        self.take_in(arrived)?;
         self.tell_credit()?;
         self.announce_unless_quiet()?;
-        self.control.now_and_then();
+        if self.control.now_and_then() {
+            self.connected.watch_ports()?;
+        }
         if self.inbox.is_empty() || self.control.ended().is_none() {
             return Ok(());
         }
         // What an orderly peer has written is complete before it closes.
         if self.control.lost().is_none() {
-            self.take_in(&mut arrived)?;
+            self.take_in(arrived)?;
         }
         match self.control.ended() {
-            Some(cause) if !self.inbox.is_empty() => Err(Failure::Lost(cause.to_owned())),
+            Some(cause) if !self.inbox.is_empty() => Err(ended(&self.connected, cause)),
             _ => Ok(()),
         }
     }
 
     fn take_in(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<(), Failure> {
-        let reaped = loop {
-            match self.reap(arrived) {
-                Ok(COMPLETIONS) => {}
-                other => break other,
-            }
-        };
+        let rails = self.connected.rails.len();
+        let reaped = (0..rails).try_for_each(|rail| {
+            while self.reap(rail, arrived)? == COMPLETIONS {}
+            Ok(())
+        });
         // What came before a failure has come.
         self.inbox.take_eager(arrived)?;
-        reaped.map(drop)
+        reaped
     }
 
     /// Tells how many slots are free again, when that is half of them.
@@ -153,18 +160,19 @@ impl Receiver {
         if consumed - self.eager_told < EAGER_SLOTS as u64 / 2 || !self.connected.lanes[0].has_room(1) {
             return Ok(());
         }
-        let credit = WorkRequest::write_inline(consumed, self.connected.remote(layout::sender::CREDIT));
+        let credit = WorkRequest::write_inline(consumed, self.connected.remote(0, layout::sender::CREDIT));
         let name = |place| Name { kind: Kind::Told, lane: 0, request: 0, place }.encode();
-        let port = self.connected.port;
+        let port = self.connected.rail(0).port;
         self.connected.lanes[0].post_quietly([credit], name).map_err(|error| failure(port, &error))?;
         self.eager_told = consumed;
         Ok(())
     }
 
-    fn reap(&mut self, arrived: &mut impl FnMut(Arrival)) -> Result<usize, Failure> {
+    fn reap(&mut self, rail: usize, arrived: &mut impl FnMut(Arrival)) -> Result<usize, Failure> {
         let Self { control, connected, inbox, flush, .. } = self;
-        let (mut broken, mut refused, lanes, port) = (None, Ok(()), &mut connected.lanes, connected.port);
-        let taken = connected.completions.poll::<COMPLETIONS>(|completion| {
+        let (mut broken, mut refused) = (None, Ok(()));
+        let (lanes, Rail { port, completions, .. }) = (&mut connected.lanes, &connected.rails[rail]);
+        let taken = completions.poll::<COMPLETIONS>(|completion| {
             if !completion.succeeded() {
                 // What failed by itself is the cause; the rest is only flushed.
                 if broken.is_none_or(|first: Completion| first.flushed()) {
@@ -180,8 +188,9 @@ impl Receiver {
                 let Name { kind, lane, request, place } = Name::decode(completion.id);
                 match flush.as_mut().filter(|_| kind == Kind::Flush) {
                     Some(flush) => {
-                        flush.complete(place);
-                        arrived(Arrival { request, part: 0, bytes: 0 });
+                        if flush.complete(lane, request, place) {
+                            arrived(Arrival { request, part: 0, bytes: 0 });
+                        }
                     }
                     None => lanes[lane].complete(place),
                 }
@@ -194,7 +203,7 @@ impl Receiver {
         let taken = taken.map_err(|error| failure(port, &error))?;
         refused?;
         match broken {
-            Some(completion) => Err(failed(control, port, &connected.completions.explain(&completion))),
+            Some(completion) => Err(failed(control, port, &completions.explain(&completion))),
             None => Ok(taken),
         }
     }

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use halo_verbs::{Error, MemoryRegion, Remote, WorkRequest};
+use halo_verbs::{Error, Remote, WorkRequest};
 
 use super::immediate::Immediate;
 use super::lane::{Kind, Name};
 use super::layout;
+use super::rail::Rail;
 use super::ring::Ring;
-use super::{Connected, failed, failure};
+use super::{Connected, ended, failed, failure, give_up};
 use crate::plugin::comm::control::Control;
-use crate::plugin::comm::memory::Memory;
+use crate::plugin::comm::memory::{Memory, Regions};
 use crate::plugin::comm::{Failure, Outgoing};
 use crate::plugin::protocol::{Announcement, EAGER_SLOTS, MAX_POSTED, Striping};
 
@@ -42,7 +43,7 @@ struct Outstanding {
     parts: usize,
     bytes: u64,
     /// Keeps the memory registered.
-    _memory: Option<Arc<MemoryRegion>>,
+    _memory: Option<Arc<Regions>>,
 }
 
 impl Sender {
@@ -53,7 +54,7 @@ impl Sender {
         striping: Striping,
     ) -> Self {
         Self {
-            control,
+            control: control.silent(),
             ring: Ring::new(Arc::clone(&connected.arena)),
             connected,
             striping,
@@ -68,6 +69,10 @@ impl Sender {
 
     /// Puts a message on its way; false when its receive is not known yet and it cannot go without, or a queue is full.
     pub(crate) fn post(&mut self, message: &Outgoing<'_>) -> Result<bool, Failure> {
+        self.try_post(message).inspect_err(|failure| give_up(&mut self.control, failure))
+    }
+
+    fn try_post(&mut self, message: &Outgoing<'_>) -> Result<bool, Failure> {
         let (index, told) = self.ring.next(message.tag)?;
         let small = message.bytes <= self.eager_bytes as u64 && self.eager_bytes > 0;
         let slot_free = self.eager_sent - self.ring.credit(self.eager_sent)? < EAGER_SLOTS as u64;
@@ -94,10 +99,10 @@ impl Sender {
         if quiet == self.quiet || !self.connected.lanes[0].has_room(1) {
             return Ok(());
         }
-        let word = self.connected.remote(layout::receiver::QUIET);
+        let word = self.connected.remote(0, layout::receiver::QUIET);
         let word = WorkRequest::write_inline(u64::from(quiet), word);
         let name = |place| Name { kind: Kind::Told, lane: 0, request: 0, place }.encode();
-        let port = self.connected.port;
+        let port = self.connected.rail(0).port;
         self.connected.lanes[0].post_quietly([word], name).map_err(|error| failure(port, &error))?;
         self.quiet = quiet;
         Ok(())
@@ -118,8 +123,10 @@ impl Sender {
         }
         let immediate = Immediate::part(told.slot, told.generation, parts);
         for (part, (offset, length)) in self.striping.parts(bytes).enumerate() {
-            let to = Remote { address: told.address.wrapping_add(offset), key: told.key };
-            self.put(lane_of(part), message, (offset, length), to, immediate)?;
+            let lane = lane_of(part);
+            let key = told.keys[self.connected.lanes[lane].their_rail];
+            let to = Remote { address: told.address.wrapping_add(offset), key };
+            self.put(lane, message, (offset, length), to, immediate)?;
         }
         self.turn = lane_of(parts);
         self.note(message, parts);
@@ -131,7 +138,7 @@ impl Sender {
         if !self.connected.lanes[0].has_room(1) {
             return Ok(false);
         }
-        let slot = self.connected.remote(layout::receiver::slot(self.eager_sent, self.eager_bytes));
+        let slot = self.connected.remote(0, layout::receiver::slot(self.eager_sent, self.eager_bytes));
         // All on one lane: they come in the order of their slots.
         self.put(0, message, (0, message.bytes), slot, immediate)?;
         self.eager_sent += 1;
@@ -149,37 +156,44 @@ impl Sender {
         immediate: Immediate,
     ) -> Result<(), Failure> {
         let Outgoing { request, data, memory, .. } = *message;
-        let write = match memory.and_then(Memory::region).filter(|_| length > 0) {
-            Some(region) => {
+        let write = match memory.and_then(Memory::regions).filter(|_| length > 0) {
+            Some(regions) => {
+                let region = regions.at(self.connected.lanes[lane].rail);
                 let from = (data as u64 - region.address() + offset) as usize;
                 WorkRequest::write(region, from, length as usize, to)
             }
             // The address of an empty receive need not be memory.
-            None => Ok(WorkRequest::empty(self.connected.remote(0))),
+            None => Ok(WorkRequest::empty(self.connected.remote(lane, 0))),
         };
         let name = |place| Name { kind: Kind::Part, lane, request, place }.encode();
         let queue = &mut self.connected.lanes[lane];
         let posted: Result<(), Error> =
             write.and_then(|write| queue.post([write.with_immediate(immediate.encode())], name));
-        posted.map_err(|error| failure(self.connected.port, &error))
+        posted.map_err(|error| failure(self.connected.rail(lane).port, &error))
     }
 
     fn note(&mut self, message: &Outgoing<'_>, parts: usize) {
-        let memory = message.memory.and_then(Memory::region).cloned();
+        let memory = message.memory.and_then(Memory::regions).cloned();
         self.outstanding[message.request] = Outstanding { parts, bytes: message.bytes, _memory: memory };
     }
 
     /// Takes in what the NIC has completed; `finished` is told every request that is, and its size.
     pub(crate) fn progress(&mut self, mut finished: impl FnMut(usize, u64)) -> Result<(), Failure> {
-        while self.reap(&mut finished)? == COMPLETIONS {}
+        self.try_progress(&mut finished).inspect_err(|failure| give_up(&mut self.control, failure))
+    }
+
+    fn try_progress(&mut self, finished: &mut impl FnMut(usize, u64)) -> Result<(), Failure> {
+        for rail in 0..self.connected.rails.len() {
+            while self.reap(rail, finished)? == COMPLETIONS {}
+        }
         self.watch()
     }
 
-    fn reap(&mut self, finished: &mut impl FnMut(usize, u64)) -> Result<usize, Failure> {
+    fn reap(&mut self, rail: usize, finished: &mut impl FnMut(usize, u64)) -> Result<usize, Failure> {
         let mut broken = None;
         let Self { control, connected, outstanding, .. } = self;
-        let lanes = &mut connected.lanes;
-        let count = connected.completions.poll::<COMPLETIONS>(|completion| {
+        let (lanes, Rail { port, completions, .. }) = (&mut connected.lanes, &connected.rails[rail]);
+        let count = completions.poll::<COMPLETIONS>(|completion| {
             if !completion.succeeded() {
                 // The first failure is the cause; those behind it are only flushed.
                 broken.get_or_insert(completion);
@@ -196,17 +210,18 @@ impl Sender {
                 finished(request, std::mem::take(waiting).bytes);
             }
         });
-        let port = connected.port;
         let count = count.map_err(|error| failure(port, &error))?;
         match broken {
-            Some(completion) => Err(failed(control, port, &connected.completions.explain(&completion))),
+            Some(completion) => Err(failed(control, port, &completions.explain(&completion))),
             None => Ok(count),
         }
     }
 
     /// A peer that has gone answers no more, which its NIC tells late or, when nothing is on its way, never.
     fn watch(&mut self) -> Result<(), Failure> {
-        self.control.now_and_then();
-        self.control.lost().map_or(Ok(()), |cause| Err(Failure::Lost(cause.to_owned())))
+        if self.control.now_and_then() {
+            self.connected.watch_ports()?;
+        }
+        self.control.lost().map_or(Ok(()), |cause| Err(ended(&self.connected, cause)))
     }
 }

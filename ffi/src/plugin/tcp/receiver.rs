@@ -9,7 +9,7 @@ use crate::plugin::comm::control::Control;
 use crate::plugin::comm::{Arrival, Failure, Incoming};
 use crate::plugin::connection::stream::not_now;
 use crate::plugin::protocol::{
-    Announcement, EAGER_SLOTS, Entry, KIND_ANNOUNCE, MAX_POSTED, PROTOCOL_VERSION, Posted, TagCounters,
+    Announcement, EAGER_SLOTS, Entry, KIND_ANNOUNCE, MAX_POSTED, Posted, TagCounters, VERSION,
 };
 
 /// One read takes in several small messages; of a payload that is larger than half of this, the rest is read straight
@@ -130,7 +130,7 @@ impl Inbox {
         self.filled[place] = 0;
         Announcement {
             kind: KIND_ANNOUNCE,
-            version: PROTOCOL_VERSION,
+            version: VERSION,
             tag,
             slot: place as u32,
             generation,

@@ -16,13 +16,13 @@ pub(super) fn storm(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
     let mut halves = Vec::new();
     for _ in 0..CONNECTIONS {
-        let (listener, handle) = plugin.listen(setting.context, 0)?;
+        let (listener, handle) = plugin.listen(setting.context, setting.device)?;
         halves.push((listener, handle, None, None));
     }
     until("all connections", || {
         for (listener, handle, send, receive) in &mut halves {
             if send.is_none() {
-                *send = plugin.connect(setting.context, 0, handle)?;
+                *send = plugin.connect(setting.context, setting.device, handle)?;
             }
             if receive.is_none() {
                 *receive = plugin.accept(*listener)?;
@@ -42,14 +42,14 @@ pub(super) fn storm(setting: &Setting<'_>) -> Outcome {
 /// One listener serves several connections, one after the other and two at once.
 pub(super) fn listener_again(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let (listener, handle) = plugin.listen(setting.context, 0)?;
-    let first = Link::at(plugin, setting.context, 0, listener, handle)?;
+    let (listener, handle) = plugin.listen(setting.context, setting.device)?;
+    let first = Link::at(plugin, setting.context, setting.device, listener, handle)?;
     first.exchange(1000, 1)?;
-    let second = Link::at(plugin, setting.context, 0, listener, handle)?;
+    let second = Link::at(plugin, setting.context, setting.device, listener, handle)?;
     second.exchange(1000, 2)?;
     first.exchange(1000, 3)?;
     first.close()?;
-    let third = Link::at(plugin, setting.context, 0, listener, handle)?;
+    let third = Link::at(plugin, setting.context, setting.device, listener, handle)?;
     plugin.close_listen(listener)?;
     third.exchange(100_000, 4)?;
     second.exchange(100_000, 5)?;
@@ -109,7 +109,7 @@ pub(super) fn close_listen(setting: &Setting<'_>) -> Outcome {
 /// The caller knocks long before the listener looks; and an accept comes back empty-handed before anybody knocks.
 pub(super) fn late_accept(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let (listener, mut handle) = plugin.listen(setting.context, 0)?;
+    let (listener, mut handle) = plugin.listen(setting.context, setting.device)?;
     for _ in 0..1000 {
         if plugin.accept(listener)?.is_some() {
             return Err("accepted a connection that nobody made".into());
@@ -117,7 +117,7 @@ pub(super) fn late_accept(setting: &Setting<'_>) -> Outcome {
     }
     let mut send = None;
     for _ in 0..20_000 {
-        send = plugin.connect(setting.context, 0, &mut handle)?;
+        send = plugin.connect(setting.context, setting.device, &mut handle)?;
         if send.is_some() {
             return Err("connected without having been accepted".into());
         }
@@ -127,12 +127,14 @@ pub(super) fn late_accept(setting: &Setting<'_>) -> Outcome {
         if receive.is_some() {
             let send = match send {
                 Some(send) => send,
-                None => until("the late connect", || Ok(plugin.connect(setting.context, 0, &mut handle)?))?,
+                None => until("the late connect", || {
+                    Ok(plugin.connect(setting.context, setting.device, &mut handle)?)
+                })?,
             };
             return Ok(receive.map(|receive| (send, receive)));
         }
         if send.is_none() {
-            send = plugin.connect(setting.context, 0, &mut handle)?;
+            send = plugin.connect(setting.context, setting.device, &mut handle)?;
         }
         Ok(None)
     })?;
@@ -145,7 +147,7 @@ pub(super) fn late_accept(setting: &Setting<'_>) -> Outcome {
 /// Noise at the listener's port keeps nobody from connecting, and a damaged handle is refused.
 pub(super) fn strangers(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let (listener, handle) = plugin.listen(setting.context, 0)?;
+    let (listener, handle) = plugin.listen(setting.context, setting.device)?;
     // The handle's address, as `halo`'s own code lays it out: 16 bytes at 16, the port at 96.
     let address = Ipv6Addr::from(<[u8; 16]>::try_from(&handle[16..32])?);
     let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
@@ -161,14 +163,14 @@ pub(super) fn strangers(setting: &Setting<'_>) -> Outcome {
     preamble[4..8].copy_from_slice(&handle[8..12]);
     false_peer.write_all(&preamble)?;
     drop(TcpStream::connect(address)?);
-    let link = Link::at(plugin, setting.context, 0, listener, handle)?;
+    let link = Link::at(plugin, setting.context, setting.device, listener, handle)?;
     link.exchange(100_000, 1)?;
     drop((silent, noisy, false_peer));
 
     for at in [0, 8, 20, 40, 96, 112] {
         let mut damaged = handle;
         damaged[at] ^= 0x55;
-        match plugin.connect(setting.context, 0, &mut damaged) {
+        match plugin.connect(setting.context, setting.device, &mut damaged) {
             Err(refused) if refused.code == halo::plugin::abi::INVALID_ARGUMENT => {}
             // Another version is a matter of the other side.
             Err(refused) if at == 8 && refused.code == REMOTE_ERROR => {}

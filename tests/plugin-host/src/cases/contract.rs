@@ -15,7 +15,7 @@ use crate::{Outcome, pattern, until};
 /// Messages of no bytes, with and without memory behind them.
 pub(super) fn nothing(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let none = Opaque(null_mut());
     let mut target = Buffer::new(plugin, link.receive, 64)?;
     for part in
@@ -32,7 +32,7 @@ pub(super) fn nothing(setting: &Setting<'_>) -> Outcome {
 /// A core may come in with 1 in the request, and may never ask for the sizes.
 pub(super) fn optional_completion(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let (mut source, mut target) =
         (Buffer::new(plugin, link.send, 4096)?, Buffer::new(plugin, link.receive, 4096)?);
     for number in 0..100 {
@@ -54,7 +54,7 @@ pub(super) fn optional_completion(setting: &Setting<'_>) -> Outcome {
 pub(super) fn truncation(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
     for (bytes, room) in [(200usize, 100usize), (1 << 20, 1000)] {
-        let link = Link::new(plugin, setting.context, 0)?;
+        let link = Link::new(plugin, setting.context, setting.device)?;
         let (mut source, mut target) =
             (Buffer::new(plugin, link.send, bytes)?, Buffer::new(plugin, link.receive, room)?);
         let part = target.part(room, 0);
@@ -90,13 +90,13 @@ pub(super) fn truncation(setting: &Setting<'_>) -> Outcome {
 /// Calls that make no sense are refused with a code and a line; nothing crashes.
 pub(super) fn arguments(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let none = Opaque(null_mut());
     let mut buffer = Buffer::new(plugin, link.receive, 100)?;
     let (data, memory) = (buffer.bytes().as_mut_ptr(), buffer.memory);
     let wrong: Vec<(&str, Result<(), Refused>)> = vec![
         ("no device", plugin.listen(setting.context, 99).map(|_| ())),
-        ("a handle of zeroes", plugin.connect(setting.context, 0, &mut [0; 128]).map(|_| ())),
+        ("a handle of zeroes", plugin.connect(setting.context, setting.device, &mut [0; 128]).map(|_| ())),
         ("no listener", plugin.accept(none).map(|_| ())),
         ("no connection to register with", plugin.register(none, data, 100).map(|_| ())),
         ("no connection to send on", plugin.send(none, data, 1, 0, memory).map(|_| ())),
@@ -130,7 +130,10 @@ pub(super) fn arguments(setting: &Setting<'_>) -> Outcome {
 /// Memory registered with one connection is used with another, and registered twice is given back twice.
 pub(super) fn shared_memory_handle(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let (first, second) = (Link::new(plugin, setting.context, 0)?, Link::new(plugin, setting.context, 0)?);
+    let (first, second) = (
+        Link::new(plugin, setting.context, setting.device)?,
+        Link::new(plugin, setting.context, setting.device)?,
+    );
     let mut bytes = vec![0u8; 1 << 20];
     let whole = plugin.register(first.send, bytes.as_mut_ptr(), bytes.len())?;
     let again = plugin.register(second.receive, bytes.as_mut_ptr(), bytes.len())?;
@@ -153,7 +156,7 @@ pub(super) fn shared_memory_handle(setting: &Setting<'_>) -> Outcome {
 pub(super) fn memory_again(setting: &Setting<'_>) -> Outcome {
     const BYTES: usize = 1 << 20;
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let map = |at: *mut c_void, flags| {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: new memory, at an address of the kernel's choice or in place of this case's own.
@@ -188,10 +191,10 @@ pub(super) fn memory_again(setting: &Setting<'_>) -> Outcome {
 /// A flush has nothing to do for host memory; with GPU-direct it is a request that completes.
 pub(super) fn flush(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let mut buffer = Buffer::new(plugin, link.receive, 4096)?;
     expect("no flush for host memory", plugin.flush(link.receive, &buffer.part(4096, 0))?.is_none())?;
-    if plugin.properties(0)?.ptr_support & PTR_CUDA != 0 {
+    if plugin.properties(setting.device)?.ptr_support & PTR_CUDA != 0 {
         // Host memory in place of a GPU's: what the NIC does is the same.
         let mut bytes = vec![0u8; 1 << 20];
         let memory = plugin.register_as(link.receive, bytes.as_mut_ptr(), bytes.len(), PTR_CUDA)?;

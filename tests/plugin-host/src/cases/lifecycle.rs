@@ -14,7 +14,7 @@ use crate::{Outcome, pattern, until};
 pub(super) fn close_in_flight(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
     for round in 0..12 {
-        let link = Link::new(plugin, setting.context, 0)?;
+        let link = Link::new(plugin, setting.context, setting.device)?;
         let bytes = if round % 2 == 0 { 8 << 20 } else { 4000 };
         let (mut source, mut target) =
             (Buffer::new(plugin, link.send, bytes)?, Buffer::new(plugin, link.receive, bytes)?);
@@ -38,7 +38,7 @@ pub(super) fn close_in_flight(setting: &Setting<'_>) -> Outcome {
         }
         drop(kept);
     }
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     link.exchange(100_000, 1)?;
     link.close()
 }
@@ -47,7 +47,10 @@ pub(super) fn close_in_flight(setting: &Setting<'_>) -> Outcome {
 /// connections up, all at the same time.
 pub(super) fn two_thread_pairs(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let links = [Link::new(plugin, setting.context, 0)?, Link::new(plugin, setting.context, 0)?];
+    let links = [
+        Link::new(plugin, setting.context, setting.device)?,
+        Link::new(plugin, setting.context, setting.device)?,
+    ];
     let stop = AtomicBool::new(false);
     let results: Vec<Result<usize, String>> = std::thread::scope(|scope| {
         let progress: Vec<_> = links
@@ -71,8 +74,8 @@ pub(super) fn two_thread_pairs(setting: &Setting<'_>) -> Outcome {
                         registered
                             .and_then(|memory| plugin.deregister(link.send, memory))
                             .map_err(|e| e.to_string())?;
-                        let other =
-                            Link::new(plugin, setting.context, 0).map_err(|error| error.to_string())?;
+                        let other = Link::new(plugin, setting.context, setting.device)
+                            .map_err(|error| error.to_string())?;
                         other.close().map_err(|error| error.to_string())?;
                         rounds += 1;
                     }
@@ -108,7 +111,7 @@ pub(super) fn contexts(setting: &Setting<'_>) -> Outcome {
         let context = plugin.init()?;
         plugin.finalize(context)?;
     }
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     link.exchange(5000, 2)?;
     link.close()
 }
@@ -224,7 +227,7 @@ pub(super) fn service_and_progress(setting: &Setting<'_>) -> Outcome {
 /// closes of its parent's stays open for the parent.
 pub(super) fn fork(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     link.exchange(100_000, 1)?;
     for round in 0..3 {
         let mut source = Buffer::new(plugin, link.send, 200_000)?;

@@ -3,6 +3,7 @@
 mod connections;
 mod contract;
 mod dma_buf;
+mod joined;
 mod lifecycle;
 mod properties;
 mod transfers;
@@ -19,6 +20,8 @@ pub struct Setting<'a> {
     pub plugin: &'a Plugin,
     /// Its context.
     pub context: Opaque,
+    /// The device to use.
+    pub device: i32,
     /// Where the library is.
     pub library: &'a Path,
 }
@@ -63,15 +66,16 @@ pub const ALL: &[(&str, Case)] = &[
     ("fork", With(lifecycle::fork)),
     ("dma-buf", With(dma_buf::dma_buf)),
     ("flush", With(contract::flush)),
+    ("joined", With(joined::joined)),
     ("tuner", With(tuner::tuner)),
     ("tuner-refused", With(tuner::tuner_refused)),
 ];
 
-/// Runs one case through one version of the interface.
+/// Runs one case through one version of the interface; with `join`, over all devices as one.
 ///
 /// # Errors
 /// What went wrong, or there is no such case.
-pub fn run(name: &str, library: &Path, version: Version) -> Outcome {
+pub fn run(name: &str, library: &Path, version: Version, join: bool) -> Outcome {
     let case =
         ALL.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("there is no case `{name}`"))?.1;
     let case = match case {
@@ -80,7 +84,8 @@ pub fn run(name: &str, library: &Path, version: Version) -> Outcome {
     };
     let plugin = Plugin::load(library, version)?;
     let context = plugin.init()?;
-    case(&Setting { plugin: &plugin, context, library })?;
+    let device = if join { plugin.join_all()? } else { 0 };
+    case(&Setting { plugin: &plugin, context, device, library })?;
     plugin.finalize(context)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ const SLOTS: usize = 16;
 
 /// Sizes at the edges and at random, from nothing to 64 MiB.
 pub(super) fn sizes(setting: &Setting<'_>) -> Outcome {
-    let link = Link::new(setting.plugin, setting.context, 0)?;
+    let link = Link::new(setting.plugin, setting.context, setting.device)?;
     let edges =
         [0, 1, 7, 8, 4095, 4096, 4097, 16383, 16384, 16385, 65536, 262_143, 262_144, 262_145, 1 << 20];
     link.stream(&edges, 4, 0, 1)?;
@@ -31,19 +31,19 @@ pub(super) fn sizes(setting: &Setting<'_>) -> Outcome {
 /// As many requests at one time as the core may have.
 pub(super) fn depth(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let most = plugin.properties(0)?.max_recvs as usize;
+    let most = plugin.properties(setting.device)?.max_recvs as usize;
     // On connections that know nothing of what is to come.
     for bytes in [100, 20_000, 300_000] {
-        let link = Link::new(plugin, setting.context, 0)?;
+        let link = Link::new(plugin, setting.context, setting.device)?;
         all_at_once(&link, 1, bytes)?;
         link.close()?;
     }
     for bytes in [0, 100, 20_000] {
-        let link = Link::new(plugin, setting.context, 0)?;
+        let link = Link::new(plugin, setting.context, setting.device)?;
         all_at_once(&link, most, bytes)?;
         link.close()?;
     }
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let mut chance = Sequence::new(5);
     let small: Vec<_> = (0..600).map(|_| chance.size(9000)).collect();
     link.stream(&small, REQUESTS, 0, 1)?;
@@ -91,7 +91,7 @@ fn all_at_once(link: &Link<'_>, parts: usize, bytes: usize) -> Outcome {
 /// with tags that only an announced receive can have.
 pub(super) fn spells(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let sizes: Vec<_> =
         (0..10).flat_map(|spell| [vec![100; 10 * spell], vec![200_000; 2]].concat()).collect();
     for depth in [1, 5, 32] {
@@ -124,7 +124,7 @@ pub(super) fn spells(setting: &Setting<'_>) -> Outcome {
 /// Up to eight receives in one request, each with its tag; sends in another order.
 pub(super) fn groups(setting: &Setting<'_>) -> Outcome {
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let most = plugin.properties(0)?.max_recvs as usize;
     let mut chance = Sequence::new(11);
     for round in 0..40u64 {
@@ -172,7 +172,7 @@ pub(super) fn overtaking(setting: &Setting<'_>) -> Outcome {
     const GROUPS: usize = 24;
     const BYTES: usize = 5000;
     let plugin = setting.plugin;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     let mut targets =
         (0..2 * GROUPS).map(|_| Buffer::new(plugin, link.receive, BYTES)).collect::<Outcome<Vec<_>>>()?;
     let mut source = Buffer::new(plugin, link.send, BYTES)?;
@@ -216,7 +216,7 @@ pub(super) fn back_pressure(setting: &Setting<'_>) -> Outcome {
     const BEYOND: usize = 5;
     let plugin = setting.plugin;
     let small_go_ahead = eager_messages(setting)?;
-    let link = Link::new(plugin, setting.context, 0)?;
+    let link = Link::new(plugin, setting.context, setting.device)?;
     // Twice, so that slots are taken again that were free before.
     for (round, bytes) in [64usize, 4 << 20, 64, 4 << 20].into_iter().enumerate() {
         let least = match (bytes == 64 && small_go_ahead, round) {
@@ -292,7 +292,9 @@ pub(super) fn ring(setting: &Setting<'_>) -> Outcome {
     const RANKS: usize = 4;
     const BYTES: usize = 300_000;
     let plugin = setting.plugin;
-    let links = (0..RANKS).map(|_| Link::new(plugin, setting.context, 0)).collect::<Outcome<Vec<_>>>()?;
+    let links = (0..RANKS)
+        .map(|_| Link::new(plugin, setting.context, setting.device))
+        .collect::<Outcome<Vec<_>>>()?;
     // Link r goes from rank r to rank r + 1. Every rank has a block of each.
     let mut own = Vec::new();
     for rank in 0..RANKS {

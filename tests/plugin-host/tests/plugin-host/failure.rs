@@ -73,6 +73,7 @@ fn settings_that_make_no_sense_are_named_with_what_they_take() {
         ("NCCL_IB_ROCE_VERSION_NUM", "1"),
         ("NCCL_IB_ADDR_RANGE", "here"),
         ("NCCL_IB_TIMEOUT", "32"),
+        ("NCCL_IB_MERGE_NICS", "2"),
     ] {
         let text = try_with(name, value);
         assert!(text.contains("HALO-E0801") && text.contains(name) && text.contains(value), "{text}");
@@ -94,16 +95,25 @@ fn variables_of_nccl_are_honoured_or_named() {
         assert!(output.status.success(), "{}", printed(&output));
         printed(&output)
     };
-    let text = case(&[("NCCL_IB_PKEY", "1"), ("NCCL_IB_MERGE_NICS", "0"), ("NCCL_IB_TC", "106")]);
+    let text = case(&[("NCCL_IB_PKEY", "1"), ("NCCL_IB_MERGE_VFS", "0"), ("NCCL_IB_TC", "106")]);
     let told: Vec<_> = text.lines().filter(|line| line.contains("no effect")).collect();
-    assert_eq!(
-        told,
-        ["WARN NET/halo: NCCL_IB_MERGE_NICS, NCCL_IB_PKEY are set and have no effect with halo"]
-    );
+    assert_eq!(told, ["WARN NET/halo: NCCL_IB_MERGE_VFS, NCCL_IB_PKEY are set and have no effect with halo"]);
     let text = case(&[("NCCL_SOCKET_NTHREADS", "2"), ("NCCL_NSOCKS_PERTHREAD", "3")]);
     assert!(text.contains("over 6 lane(s)") && !text.contains("no effect"), "{text}");
     let text = case(&[("NCCL_NSOCKS_PERTHREAD", "4"), ("HALO_PLUGIN_SOCKETS", "2")]);
     assert!(text.contains("over 2 lane(s)"), "{text}");
+}
+
+#[test]
+fn tcp_interfaces_are_not_joined_and_the_core_is_told_why() {
+    // Every interface of this host; where there is only one, it stands for itself.
+    let output = host("v12").env_remove("NCCL_SOCKET_IFNAME").args(["case", "joined"]).output().unwrap();
+    let text = printed(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("INFO NET/halo: HALO-E0821: devices [0, 0] cannot be used as one"), "{text}");
+    if text.contains("device 1: ") {
+        assert!(text.contains("speaks TCP"), "{text}");
+    }
 }
 
 #[test]

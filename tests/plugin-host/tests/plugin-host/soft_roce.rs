@@ -243,3 +243,119 @@ fn a_traffic_class_is_on_the_wire_as_nccl_would_have_it() {
         assert!(printed.contains("192.168.100.2: 80 120\n"), "{printed}");
     }
 }
+
+/// One step of a machine: its name, and what its cables have sent before and behind it.
+fn step(name: &str, command: &str) -> String {
+    let sent = "for eth in eth0 eth1; do echo $eth sent $(cat /sys/class/net/$eth/statistics/tx_bytes); done";
+    format!("echo '== {name}'; {sent}; {{ {command}; }}; echo status $?; {sent}")
+}
+
+/// What a machine printed in one step.
+fn of_step<'a>(printed: &'a str, name: &str) -> &'a str {
+    let start = format!("== {name}\n");
+    let rest = printed.split_once(&start).unwrap_or_else(|| panic!("no {name} in {printed}")).1;
+    rest.split_once("== ").map_or(rest, |(step, _)| step)
+}
+
+/// Bytes that a cable has sent during a step.
+fn sent(step: &str, interface: &str) -> u64 {
+    let words = format!("{interface} sent ");
+    let counts = step.lines().filter_map(|line| line.strip_prefix(words.as_str()));
+    let counts: Vec<u64> = counts.map(|count| count.parse().unwrap()).collect();
+    assert_eq!(counts.len(), 2, "before and behind: {step}");
+    counts[1] - counts[0]
+}
+
+/// Every step in one boot: it takes longer than they do.
+#[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
+fn two_ports_are_one_device_until_either_fails() {
+    let exchange = |variables: &str| format!("env {variables} {}", peer("exchange --join"));
+    let cut = |how: &str| {
+        peer_and("cut --join", "cut now", &format!("[ $RANK = 0 ] || {how}"))
+            .replace("exit $status", "[ $status = 0 ]")
+    };
+    // Those of machine 1 in the other order: the cables tell which belong together.
+    let differing = "[ $RANK = 0 ] || export HALO_PLUGIN_STRIPE_BYTES=5000";
+    let again = |eth: &str| format!("[ $RANK = 0 ] || ip link set {eth} up");
+    let commands = [
+        step("both", &exchange("A=1")),
+        step("lanes", &exchange("NCCL_IB_QPS_PER_CONNECTION=3 HALO_PLUGIN_STRIPE_BYTES=20000")),
+        step("announced", &format!("( {differing}; {} )", exchange("HALO_PLUGIN_EAGER_BYTES=0"))),
+        step("one and two", &peer("exchange $([ $RANK = 1 ] || echo --join)")),
+        step("forbidden", &format!("NCCL_IB_MERGE_NICS=0 {} --join case properties", host("v12"))),
+        step("down", &cut("ip link set eth1 down")),
+        again("eth1"),
+        step("silent", &cut("tc qdisc add dev eth1 root netem loss 100%")),
+        "[ $RANK = 0 ] || tc qdisc del dev eth1 root".to_owned(),
+        step("first down", &cut("ip link set eth0 down")),
+        "echo '== end'".to_owned(),
+    ];
+    let outcome = rig().cables(2).run(&[&commands.join("\n"); 2]).unwrap();
+    assert!(!outcome.timed_out, "{outcome:#?}");
+    for machine in 0..2 {
+        let of = |name| of_step(text(&outcome, machine), name);
+        for (name, lanes) in [("both", 2), ("lanes", 4), ("announced", 2)] {
+            let printed = of(name);
+            assert!(printed.contains("every byte in its place") && printed.contains("status 0"), "{printed}");
+            let over = format!("over {lanes} lane(s) by rxe0:1, rxe1:1");
+            assert!(
+                printed.contains("rxe0:1+rxe1:1 (rdma) sends to vm") && printed.contains(&over),
+                "{printed}"
+            );
+            // Half of the message of 4 MiB, and more.
+            let [first, second] = ["eth0", "eth1"].map(|eth| sent(printed, eth));
+            println!("machine {machine}, {name}: {first} and {second} bytes");
+            assert!(first.min(second) > 2 << 20, "both carry: {first} {second}");
+        }
+        let uneven = of("one and two");
+        let over = ["rxe0:1+rxe1:1 (rdma) sends to vm1", "rxe0:1 (rdma) sends to vm0"][machine];
+        assert!(uneven.contains("every byte in its place") && uneven.contains(over), "{uneven}");
+        assert!(machine == 1 || uneven.contains("over 1 lane(s) by rxe0:1"), "{uneven}");
+        assert!(sent(uneven, "eth1") < 100_000, "nothing by the other: {uneven}");
+        let forbidden = of("forbidden");
+        assert!(
+            forbidden.contains("makeVDevice answered 5")
+                && forbidden.contains("NCCL_IB_MERGE_NICS=0 forbids"),
+            "{forbidden}"
+        );
+        for (name, cable) in [("down", "rxe1"), ("silent", "rxe1"), ("first down", "rxe0")] {
+            let printed = of(name);
+            assert!(printed.contains("status 0"), "{name}: {printed}");
+            let line = printed.lines().find(|line| line.contains("lost after")).unwrap();
+            println!("machine {machine}, {name}: {line}");
+            let told: Vec<_> = printed.lines().filter(|line| line.starts_with("told: ")).collect();
+            assert_eq!(told.len(), 2, "one line for each direction: {printed}");
+            for line in told {
+                assert!(line.contains("HALO-E0812") || line.contains("HALO-E0813"), "{line}");
+                // The first port also has the control connection, whose end is as good a cause.
+                assert!(
+                    line.contains(&format!("{cable}:1 is")) || name == "first down",
+                    "the port is named: {line}"
+                );
+            }
+        }
+        assert!(machine == 0 || of("down").contains("rxe1:1 is DOWN"), "{}", of("down"));
+    }
+}
+
+#[test]
+#[ignore = "boots virtual machines: `make test-soft-roce`"]
+fn every_case_over_two_ports_that_are_one_device() {
+    let newest = host("v12");
+    let try_all = format!(
+        "try() {{ if timeout 120 \"$@\" >/tmp/out 2>&1; then echo \"good: ${{@: -3}}\"; else echo \"BAD: $*\"; tail -5 /tmp/out; fi; }}\n\
+         for case in $({newest} cases); do try {newest} --join case $case; done\n\
+         for version in v9 v10 v11; do for case in joined groups; do \
+         try {program} --library {library} --interface $version --join case $case; done; done\n\
+         export HALO_PLUGIN_GPU_DIRECT=1\n\
+         for case in joined flush depth nothing; do try {newest} --join case $case; done; exit 0",
+        program = env!("CARGO_BIN_EXE_plugin-host"),
+        library = library().display(),
+    );
+    let outcome = rig().cables(2).run(&[&try_all]).unwrap();
+    assert!(outcome.succeeded(), "{outcome:#?}");
+    let printed = text(&outcome, 0);
+    assert!(!printed.contains("BAD"), "{printed}");
+    assert_eq!(printed.matches("good").count(), ALL.len() + 6 + 4, "{printed}");
+}
