@@ -192,10 +192,14 @@ fn lose(peer: &mut Peer<'_>, scenario: Scenario, within: Duration) -> Outcome {
         // As a crash or a signal would: nothing is closed by this process.
         std::process::abort();
     }
+    // Several ports take turns in messages that are announced, so there are such among the small ones. None are much
+    // larger: large writes to a cable that is gone make rdma_rxe, of Linux 6.12 at least, wait 50 s for the end of a queue
+    // pair, and then panic.
+    let most = if peer.device == 0 { 1000 } else { 40_000 };
     println!("cut now");
     let began = Instant::now();
     let before = warnings().len();
-    let codes = until_lost(&link, began + within)?;
+    let codes = until_lost(&link, most, began + within)?;
     let told = warnings().len() - before;
     if told != 2 {
         return Err(format!("{told} lines for 2 connections that are lost").into());
@@ -205,7 +209,7 @@ fn lose(peer: &mut Peer<'_>, scenario: Scenario, within: Duration) -> Outcome {
         println!("told: {line}");
     }
     // Whoever asks again gets the same answer, and the user no second line; nor for the end.
-    let again = until_lost(&link, Instant::now() + within)?;
+    let again = until_lost(&link, most, Instant::now() + within)?;
     if again != codes {
         return Err(format!("first {codes:?}, then {again:?}").into());
     }
@@ -216,17 +220,16 @@ fn lose(peer: &mut Peer<'_>, scenario: Scenario, within: Duration) -> Outcome {
     Ok(())
 }
 
-/// The codes by which sending and receiving end, both before the deadline. Small and large messages in turn keep every lane busy.
-fn until_lost(link: &Link<'_>, deadline: Instant) -> Outcome<(i32, i32)> {
-    const MOST: usize = 600_000;
+/// The codes by which sending and receiving end, both before the deadline. Messages are small and of `most` bytes in turn.
+fn until_lost(link: &Link<'_>, most: usize, deadline: Instant) -> Outcome<(i32, i32)> {
     let plugin = link.plugin;
-    let mut source = Buffer::new(plugin, link.send, MOST)?;
-    let mut target = Buffer::new(plugin, link.receive, MOST)?;
+    let mut source = Buffer::new(plugin, link.send, most)?;
+    let mut target = Buffer::new(plugin, link.receive, most)?;
     let (mut sending, mut receiving) = (None, None);
     let (mut sent, mut codes) = (0usize, (None, None));
     until("the loss of the peer", || {
         if codes.0.is_none() {
-            let bytes = if sent.is_multiple_of(2) { 1000 } else { MOST };
+            let bytes = if sent.is_multiple_of(2) { 1000 } else { most };
             let (data, memory) = (source.bytes().as_ptr(), source.memory);
             codes.0 = step(plugin, &mut sending, || {
                 let posted = plugin.send(link.send, data, bytes, 3, memory)?;
@@ -235,7 +238,7 @@ fn until_lost(link: &Link<'_>, deadline: Instant) -> Outcome<(i32, i32)> {
             });
         }
         if codes.1.is_none() {
-            let part = target.part(MOST, 3);
+            let part = target.part(most, 3);
             codes.1 = step(plugin, &mut receiving, || plugin.receive(link.receive, &[part]));
         }
         if Instant::now() > deadline {
