@@ -73,8 +73,8 @@ lint: setup ## formatting, clippy, dependency rules, ruff
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
 	$(CARGO) deny check bans licenses sources
-	$(PY) -m ruff check --config python/pyproject.toml python cluster benches tests/nccl tests/e2e
-	$(PY) -m ruff format --check --config python/pyproject.toml python cluster benches tests/nccl tests/e2e
+	$(PY) -m ruff check --config python/pyproject.toml python cluster benches tests
+	$(PY) -m ruff format --check --config python/pyproject.toml python cluster benches tests
 
 bench: build ## the reduction and one post under criterion; collectives on this machine, over shm and tcp
 	$(CARGO) bench -p halo-benches
