@@ -256,13 +256,20 @@ fn tune_writes_a_table_that_every_rank_then_uses() {
     assert!(text(&output).contains("HALO-E0309"), "{}", text(&output));
 }
 
+/// What `halo-perf` answers when it has been able to measure: the other tests may keep the machine so busy that it cannot,
+/// and then it says so.
+fn measured(arguments: &[&str]) -> Output {
+    let mut answers = (0..20).map(|_| halo_perf(arguments).output().unwrap());
+    answers.find(|output| !text(output).contains("too busy to measure")).expect("a quiet moment in twenty")
+}
+
 #[test]
 fn tune_plugin_writes_a_table_that_the_plugin_reads() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tuner.toml");
     let arguments =
         ["tune-plugin", "--transport", "tcp", "--rounds", "1", "--output", path.to_str().unwrap()];
-    let output = halo_perf(&arguments).output().unwrap();
+    let output = measured(&arguments);
     assert!(output.status.success(), "{}", text(&output));
     assert!(text(&output).contains("HALO_TUNER_FILE"), "{}", text(&output));
     let table = halo_tuner::Table::from_file(path.to_str().unwrap()).unwrap();
@@ -276,7 +283,7 @@ fn tune_plugin_writes_a_table_that_the_plugin_reads() {
         assert!(written.contains(words), "{words}: {written}");
     }
     // What is measured elsewhere is as given, and the file says so.
-    let output = halo_perf(&arguments).args(["--handshake-us", "0"]).output().unwrap();
+    let output = measured(&[&arguments[..], &["--handshake-us", "0"]].concat());
     assert!(output.status.success(), "{}", text(&output));
     let table = halo_tuner::Table::from_file(path.to_str().unwrap()).unwrap();
     assert!(table.rules.iter().all(|rule| rule.protocol == halo_tuner::Protocol::Simple), "{table:?}");
@@ -296,7 +303,9 @@ fn tune_plugin_refuses_what_it_cannot_measure_or_write() {
         (&["--handshake-us", "soon"], &["microseconds are a number"]),
     ];
     for (arguments, words) in cases {
-        let told = refused(&[&["tune-plugin"], *arguments].concat());
+        let output = measured(&[&["tune-plugin"], *arguments].concat());
+        assert!(!output.status.success(), "{}", text(&output));
+        let told = String::from_utf8_lossy(&output.stderr);
         assert!(words.iter().all(|word| told.contains(word)), "{arguments:?}: {told}");
     }
 }
