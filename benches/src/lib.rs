@@ -4,6 +4,7 @@
 //! of JSON per size; [`rounds`] runs them in turn, [`results`] keeps what they said, [`table`] and [`plot`] show it
 //! beside [`targets`].
 
+pub mod allocations;
 pub mod buffer;
 pub mod driver;
 pub mod error;

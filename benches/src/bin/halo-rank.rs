@@ -1,12 +1,11 @@
 //! One rank of halo's all-reduce, measured as every peer is; it also counts what the hot path must not do.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use halo_benches::allocations::{self, Counting};
 use halo_benches::buffer::Buffer;
 use halo_benches::line::{Line, Work, pin};
 use halo_ccl::{Communicator, Config, DType, Error, Input, ReduceOp, TransportChoice};
@@ -28,27 +27,6 @@ struct Arguments {
     marks: bool,
     #[arg(value_name = "BYTES:ITERATIONS")]
     work: Vec<Work>,
-}
-
-/// The system's allocator, counting what the calling thread asks of it.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator as it came; a constant thread-local needs no memory of its own.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
 }
 
 #[global_allocator]
@@ -100,13 +78,13 @@ fn measure(communicator: &mut Communicator, work: Work, marks: bool) -> Result<L
     if marks {
         say("begin");
     }
-    let before = ALLOCATIONS.get();
+    let before = allocations::made();
     for _ in 0..work.iterations {
         let start = Instant::now();
         once(communicator)?;
         samples.push(start.elapsed());
     }
-    let allocations = ALLOCATIONS.get() - before;
+    let allocations = allocations::made() - before;
     if marks {
         say("end");
     }

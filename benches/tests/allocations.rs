@@ -1,35 +1,14 @@
 //! No operation allocates once things are warm: every collective, in and out of place, by every algorithm, in queues and
 //! groups, by ranks that stay awake.
 
+#[path = "../../crates/ccl/tests/common/mod.rs"]
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
 use common::{configs, run};
+use halo_benches::allocations::{self, Counting};
 use halo_ccl::{Algorithm, Communicator, DType, Input, ReduceOp, Request, TransportChoice};
-
-/// The system's allocator, counting what the calling thread asks of it.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system's allocator as it came; a constant thread-local needs no memory of its own.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -97,9 +76,9 @@ fn every_step(communicator: &mut Communicator) {
         let mut memory = Memory { input: vec![0; bytes], output: vec![0; bytes], block };
         for (name, step) in STEPS {
             for round in 0..12 {
-                let before = ALLOCATIONS.get();
+                let before = allocations::made();
                 step(communicator, &mut memory);
-                let made = ALLOCATIONS.get() - before;
+                let made = allocations::made() - before;
                 assert!(round < 2 || made == 0, "{name} of blocks of {block} bytes: {made} allocations");
             }
         }
@@ -111,13 +90,13 @@ fn in_a_queue(communicator: &mut Communicator) {
     let mut queue = communicator.queue();
     let mut tickets = std::collections::VecDeque::with_capacity(8);
     for (round, output) in buffers.iter_mut().enumerate() {
-        let before = ALLOCATIONS.get();
+        let before = allocations::made();
         let request = Request::AllReduce { input: Input::InPlace, output, dtype: TYPE, op: SUM };
         tickets.push_back(queue.start(request).unwrap());
         if tickets.len() == 4 {
             queue.wait(tickets.pop_front().unwrap()).unwrap();
         }
-        let made = ALLOCATIONS.get() - before;
+        let made = allocations::made() - before;
         assert!(round < 8 || made == 0, "in a queue, round {round}: {made} allocations");
     }
     queue.finish().unwrap();
