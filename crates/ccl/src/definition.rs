@@ -30,6 +30,18 @@ pub fn reduce(dtype: DType, op: ReduceOp, rounding: Rounding, inputs: &[Vec<u8>]
     output
 }
 
+/// Bytes that look random, the same for the same seed: as elements of any type, every encoding comes up.
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut draw = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 32) as u8
+    };
+    (0..bytes).map(|_| draw()).collect()
+}
+
 /// Writes a number as an element: floats to the nearest one, integers and bool truncated.
 pub fn put(dtype: DType, value: f32, element: &mut [u8]) {
     let bits = match dtype {

@@ -140,7 +140,7 @@ fn every_reduction_of_every_type_is_as_defined_with_either_rounding() {
                 }
                 // No whole number of blocks, and more than one slot.
                 let bytes = 3 * 5003 * dtype.size();
-                let inputs = (1..4).map(|rank| noise(rank, bytes)).collect::<Vec<_>>();
+                let inputs = (1..4).map(|rank| definition::noise(rank, bytes)).collect::<Vec<_>>();
                 let expected = definition::reduce(dtype, op, rounding, &inputs);
                 let rank = communicator.rank();
                 let mut output = inputs[rank].clone();
@@ -152,18 +152,6 @@ fn every_reduction_of_every_type_is_as_defined_with_either_rounding() {
             }
         });
     }
-}
-
-/// Bytes that look random, the same for the same seed.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut draw = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 32) as u8
-    };
-    (0..bytes).map(|_| draw()).collect()
 }
 
 #[test]
@@ -440,7 +428,7 @@ fn every_algorithm_gives_the_same_bits_and_a_ring_those_of_its_order() {
             for count in [0, 1, 100, 9_999, 100_000] {
                 let input =
                     (0..count).map(|at| bf16::from_f32((at * (rank + 3)) as f32 / 11.0)).collect::<Vec<_>>();
-                let bits = |rank: usize| noise(rank as u64 + 1, 2 * count);
+                let bits = |rank: usize| definition::noise(rank as u64 + 1, 2 * count);
                 let around =
                     Algorithm::Ring.first_ranks(world, 2 * count).into_iter().flat_map(|(share, first)| {
                         let ranks = (0..world).map(|at| bits((first + at) % world)[share.clone()].to_vec());

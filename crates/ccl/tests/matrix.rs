@@ -29,25 +29,13 @@ impl Shifted {
     }
 }
 
-/// Bytes that look random, the same for the same seed.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut draw = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 32) as u8
-    };
-    (0..bytes).map(|_| draw()).collect()
-}
-
 fn every_reduction(communicator: &mut Communicator) {
     let (rank, world) = (communicator.rank(), communicator.world());
     let kinds = DType::ALL.into_iter().flat_map(|dtype| ReduceOp::ALL.map(|op| (dtype, op)));
     for (at, (dtype, op)) in kinds.filter(|(dtype, op)| op.is_defined_for(*dtype)).enumerate() {
         let (block, root) = (ELEMENTS * dtype.size(), at % world);
         let inputs: Vec<_> =
-            (1..=world as u64).map(|rank| noise(rank * 99 + at as u64, world * block)).collect();
+            (1..=world as u64).map(|rank| definition::noise(rank * 99 + at as u64, world * block)).collect();
         // One rank's input is its result, down to the bits of a NaN.
         let alone = || inputs[0].clone();
         let expected =

@@ -12,6 +12,7 @@ use crate::definition;
 use crate::dtype::DType;
 use crate::operation::{Kind, Operation};
 use crate::reduce::Arithmetic;
+use crate::reduce::tests::reductions;
 use crate::reduce_op::ReduceOp;
 
 mod all_reduce;
@@ -101,25 +102,9 @@ fn course() -> impl Strategy<Value = Course> {
 
 const QUIET: Course = Course { world: 2, delay: 5, slow: usize::MAX, seed: 1 };
 
-fn arithmetic() -> impl Strategy<Value = Arithmetic> {
-    (select(&DType::ALL[..]), select(&ReduceOp::ALL[..]), select(&Rounding::ALL[..]))
-        .prop_map(|(dtype, op, rounding)| Arithmetic { dtype, op, rounding })
-        .prop_filter("defined", |arithmetic| arithmetic.op.is_defined_for(arithmetic.dtype))
-}
-
-/// Bytes that look random, others for every rank: every encoding comes up, and the order of additions shows.
+/// Inputs of all ranks, others for each: the order of additions shows.
 fn noise(seed: u64, world: usize, bytes: usize) -> Vec<Vec<u8>> {
-    let one = |rank: u64| {
-        let mut random = (seed ^ (rank + 1) << 40) | 1;
-        let mut draw = || {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random >> 32) as u8
-        };
-        (0..bytes).map(|_| draw()).collect()
-    };
-    (0..world as u64).map(one).collect()
+    (1..=world as u64).map(|rank| definition::noise(seed ^ rank << 40, bytes)).collect()
 }
 
 /// Chunks of a run of bytes; an empty one is a message, too.

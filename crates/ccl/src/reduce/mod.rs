@@ -13,7 +13,7 @@ mod kernel;
 mod operator;
 mod partial;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wide;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;

@@ -5,25 +5,13 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::definition;
+use crate::definition::{self, noise};
 
 /// Every type, operation and rounding that exists.
-fn reductions() -> impl Strategy<Value = Arithmetic> {
+pub(crate) fn reductions() -> impl Strategy<Value = Arithmetic> {
     (select(&DType::ALL[..]), select(&ReduceOp::ALL[..]), select(&Rounding::ALL[..]))
         .prop_map(|(dtype, op, rounding)| Arithmetic { dtype, op, rounding })
         .prop_filter("defined", |arithmetic| arithmetic.op.is_defined_for(arithmetic.dtype))
-}
-
-/// Bytes that look random; every encoding comes up.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut random = seed | 1;
-    let mut draw = || {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 32) as u8
-    };
-    (0..bytes).map(|_| draw()).collect()
 }
 
 /// What `set` makes of `inputs`, the input of rank `own` lying in the output if there is such a rank.

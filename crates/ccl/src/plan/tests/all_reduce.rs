@@ -20,7 +20,7 @@ proptest! {
 
     #[test]
     fn one_shot_sends_everybody_everything_once(
-        course in course(), arithmetic in arithmetic(), elements in 0usize..400, in_place: bool,
+        course in course(), arithmetic in reductions(), elements in 0usize..400, in_place: bool,
         chunk in select(vec![64usize, SLOT]),
     ) {
         let (bytes, inputs, expected) = case(course, arithmetic, elements);
@@ -39,7 +39,7 @@ proptest! {
 
     #[test]
     fn doubling_takes_the_fewest_messages(
-        course in course(), arithmetic in arithmetic(), elements in 0usize..300, in_place: bool,
+        course in course(), arithmetic in reductions(), elements in 0usize..300, in_place: bool,
     ) {
         let (bytes, inputs, expected) = case(course, arithmetic, elements);
         let mut outputs = outputs_for(&inputs, in_place);
@@ -63,7 +63,7 @@ proptest! {
 
     #[test]
     fn two_shot_reduces_a_share_each_and_then_shares_it(
-        course in course(), arithmetic in arithmetic(), elements in 0usize..700, in_place: bool,
+        course in course(), arithmetic in reductions(), elements in 0usize..700, in_place: bool,
     ) {
         let (bytes, inputs, expected) = case(course, arithmetic, elements);
         let mut outputs = outputs_for(&inputs, in_place);
@@ -82,7 +82,7 @@ proptest! {
 
     #[test]
     fn reduce_scatter_sends_everybody_his_block(
-        course in course(), arithmetic in arithmetic(), elements in 0usize..100, in_place: bool,
+        course in course(), arithmetic in reductions(), elements in 0usize..100, in_place: bool,
     ) {
         let world = course.world;
         let (bytes, inputs, expected) = case(course, arithmetic, elements * world);
@@ -103,7 +103,7 @@ proptest! {
 
     #[test]
     fn reduce_sends_the_root_everything_once(
-        course in course(), arithmetic in arithmetic(), elements in 0usize..300, root in 0usize..16, in_place: bool,
+        course in course(), arithmetic in reductions(), elements in 0usize..300, root in 0usize..16, in_place: bool,
     ) {
         let root = root % course.world;
         let (bytes, inputs, expected) = case(course, arithmetic, elements);

@@ -33,7 +33,7 @@ proptest! {
     #[test]
     fn a_ring_reduces_in_its_order_over_neighbours_links_alone(
         course in course(),
-        arithmetic in arithmetic(),
+        arithmetic in reductions(),
         elements in 0usize..900,
         chunk in select(vec![64usize, SLOT]),
         in_place: bool,
