@@ -79,6 +79,7 @@ pub fn choose(answers: &Answers, facts: &[Facts]) -> Result<Chosen, InitError> {
     let found = links.iter().find_map(|link| on_all(link).map(|interfaces| (*link, interfaces)));
     let Some((link, interfaces)) = found else { return Err(none(answers, facts)) };
     let (addresses, prefix) = addresses(answers, facts, &interfaces)?;
+    differ(answers, &addresses)?;
     let nodes = interfaces.into_iter().zip(addresses);
     let nodes = nodes.map(|(interface, address)| ChosenNode { interface, address }).collect();
     Ok(Chosen { link, prefix, mtu: 9000, nodes })
@@ -138,8 +139,7 @@ fn addresses(
             *own == prefix && crate::doctor::same_network(*address, present[0].0, prefix)
         });
         if together {
-            let addresses: Vec<_> = present.into_iter().map(|(address, _)| address).collect();
-            return differ(answers, &addresses).map(|()| (addresses, prefix));
+            return Ok((present.into_iter().map(|(address, _)| address).collect(), prefix));
         }
     }
     let (network, prefix) = answers.network.unwrap_or_else(|| free_network(facts, interfaces));
@@ -249,6 +249,8 @@ mod tests {
         let facts = [recorded::fedora(), recorded::fedora()];
         let error = choose(&answers, &facts).unwrap_err();
         assert_eq!(error.to_string(), "a and b have the same address 192.168.100.1");
+        let twice = self::answers(&["a=local,10.0.0.1", "b=me@b,10.0.0.1"]);
+        assert!(matches!(choose(&twice, &facts), Err(InitError::SameAddress { .. })));
         answers.network = Some(("192.168.7.0".parse().unwrap(), 24));
         let chosen = choose(&answers, &facts).unwrap();
         assert_eq!(addresses_of(&chosen), ["enp193s0np0 192.168.7.1", "enp193s0np0 192.168.7.2"]);
