@@ -14,15 +14,8 @@ use crate::plugin::statistics::Statistics;
 pub(crate) fn join(asked: &[i32]) -> Result<i32, PluginError> {
     list::with_devices(|devices| {
         let refuse = |cause: &str| PluginError::Join { given: asked.to_vec(), cause: cause.to_owned() };
-        let members = asked
-            .iter()
-            .map(|number| {
-                let found = usize::try_from(*number).ok().and_then(|number| devices.all().get(number));
-                found
-                    .copied()
-                    .ok_or(PluginError::UnknownDevice { given: *number, count: devices.all().len() })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let members = asked.iter().map(|number| devices.by_number(*number));
+        let members = members.collect::<Result<Vec<_>, _>>()?;
         check(asked, &members.iter().map(|device| Sort::of(device)).collect::<Vec<_>>())
             .map_err(|cause| refuse(&cause))?;
         if let [itself] = asked {

@@ -31,6 +31,11 @@ impl Devices {
         &self.all
     }
 
+    pub(super) fn by_number(&self, number: i32) -> Result<&'static Device, PluginError> {
+        let found = usize::try_from(number).ok().and_then(|number| self.all.get(number));
+        found.copied().ok_or(PluginError::UnknownDevice { given: number, count: self.all.len() })
+    }
+
     /// Adds one that is several; its number.
     pub(super) fn add(&mut self, joined: &'static Device) -> usize {
         self.all.push(joined);
@@ -96,10 +101,7 @@ pub(crate) fn all() -> Result<Vec<&'static Device>, PluginError> {
 
 /// The device the core means.
 pub(crate) fn by_number(number: i32) -> Result<&'static Device, PluginError> {
-    with_devices(|devices| {
-        let found = usize::try_from(number).ok().and_then(|number| devices.all.get(number));
-        found.copied().ok_or(PluginError::UnknownDevice { given: number, count: devices.all.len() })
-    })
+    with_devices(|devices| devices.by_number(number))
 }
 
 fn find(settings: &Settings) -> Result<Vec<Device>, PluginError> {
