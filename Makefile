@@ -89,7 +89,7 @@ bench-peers: setup-test ## halo beside OpenMPI, MPICH, Gloo and perftest, with e
 fit: setup-test ## the model of docs/scaling.md fitted to times over shm, tcp and Soft-RoCE (ARGS: as bench-peers)
 	$(CARGO) build --release -p halo-benches -p halo-plugin-host -p halo-ffi
 	target/release/bench-peers $(or $(ARGS),shm tcp one-machine two-machines) --fit \
-	  --without openmpi --without mpich --without gloo --without floor --without exchange --without exchange-sum --without ib-write-lat --without ib-write-bw
+	  --without openmpi --without mpich --without gloo --without floor --without exchange --without exchange-sum --without exchange-flag-sum --without ib-write-lat --without ib-write-bw
 
 bench-plugin: setup-test ## the net plugin beside iperf3 and perftest, with its targets (ARGS: --rounds N)
 	$(CARGO) build --release -p halo-benches -p halo-plugin-host -p halo-ffi

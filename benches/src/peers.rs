@@ -85,6 +85,8 @@ pub enum Peer {
     Exchange,
     /// The same, and the sum of the two by halo's kernel.
     ExchangeSum,
+    /// The same with a flag of its own behind each payload, which the order of bytes within a write makes needed.
+    ExchangeFlagSum,
     /// `ib_write_bw -b` of perftest, per direction.
     #[value(name = "ib-write-bw")]
     IbWriteBw,
@@ -109,6 +111,7 @@ impl Peer {
             Self::IbWriteLat => "ib_write_lat",
             Self::Exchange => "both write",
             Self::ExchangeSum => "both write, sum",
+            Self::ExchangeFlagSum => "both write, flag, sum",
             Self::IbWriteBw => "ib_write_bw -b",
             Self::IbWriteBwOneWay => "ib_write_bw",
             Self::Iperf3 => "iperf3",
@@ -190,6 +193,7 @@ pub fn processes(peer: Peer, place: Place) -> Result<Vec<Invocation>, Error> {
         | Peer::IbWriteLat
         | Peer::Exchange
         | Peer::ExchangeSum
+        | Peer::ExchangeFlagSum
         | Peer::IbWriteBw
         | Peer::IbWriteBwOneWay
         | Peer::Iperf3 => Vec::new(),

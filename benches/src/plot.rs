@@ -96,7 +96,7 @@ fn style(peer: Peer) -> (RGBColor, u32) {
         Peer::Mpich => (RGBColor(20, 140, 100), 1),
         Peer::Gloo => (RGBColor(200, 130, 0), 1),
         Peer::Floor | Peer::IbWriteLat | Peer::Exchange => (RGBColor(120, 120, 120), 2),
-        Peer::FabricWrite | Peer::ExchangeSum => (RGBColor(160, 120, 160), 2),
+        Peer::FabricWrite | Peer::ExchangeSum | Peer::ExchangeFlagSum => (RGBColor(160, 120, 160), 2),
         Peer::IbWriteBw | Peer::IbWriteBwOneWay | Peer::Iperf3 => (RGBColor(60, 60, 60), 2),
     }
 }

@@ -1,5 +1,7 @@
 //! What was measured, and figures over the rounds.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::line::Line;
@@ -44,16 +46,14 @@ impl Results {
 
     /// The median over the rounds, in microseconds.
     pub fn time(&self, place: Place, peer: Peer, bytes: usize, quantile: Quantile) -> Option<f64> {
-        median(self.rounds(place, peer, bytes, quantile).map(|(_, time)| time))
+        median(self.rounds(place, peer, bytes, quantile).into_values())
     }
 
     /// The median over the rounds of halo's time by the peer's in the same round.
     pub fn ratio(&self, place: Place, peer: Peer, bytes: usize, quantile: Quantile) -> Option<f64> {
-        let ratios = self.rounds(place, Peer::Halo, bytes, quantile).filter_map(|(round, ours)| {
-            let mut theirs = self.rounds(place, peer, bytes, quantile);
-            theirs.find(|(other, _)| *other == round).map(|(_, theirs)| ours / theirs)
-        });
-        median(ratios)
+        let ours = self.rounds(place, Peer::Halo, bytes, quantile);
+        let theirs = self.rounds(place, peer, bytes, quantile);
+        median(ours.iter().filter_map(|(round, ours)| Some(ours / theirs.get(round)?)))
     }
 
     /// The sizes measured at a place by anybody, ascending.
@@ -75,23 +75,22 @@ impl Results {
         found.map(|sample| sample.line.dtype.as_str())
     }
 
-    fn rounds(
-        &self,
-        place: Place,
-        peer: Peer,
-        bytes: usize,
-        quantile: Quantile,
-    ) -> impl Iterator<Item = (usize, f64)> {
-        self.samples
+    /// The time in each round. Who was measured in several pieces took what they took on average.
+    fn rounds(&self, place: Place, peer: Peer, bytes: usize, quantile: Quantile) -> BTreeMap<usize, f64> {
+        let mut pieces: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        for Sample { round, line, .. } in self
+            .samples
             .iter()
-            .filter(move |sample| sample.place == place && sample.peer == peer && sample.line.bytes == bytes)
-            .map(move |sample| {
-                let time = match quantile {
-                    Quantile::P10 => sample.line.p10_us,
-                    Quantile::P50 => sample.line.p50_us,
-                };
-                (sample.round, time)
-            })
+            .filter(|sample| (sample.place, sample.peer, sample.line.bytes) == (place, peer, bytes))
+        {
+            let time = match quantile {
+                Quantile::P10 => line.p10_us,
+                Quantile::P50 => line.p50_us,
+            };
+            pieces.entry(*round).or_default().push(time);
+        }
+        let average = |times: Vec<f64>| times.iter().sum::<f64>() / times.len() as f64;
+        pieces.into_iter().map(|(round, times)| (round, average(times))).collect()
     }
 }
 
@@ -134,6 +133,17 @@ mod tests {
         assert!(close(results.time(Place::Shm, Peer::Halo, 8, Quantile::P10), 10.0));
         assert_eq!(results.ratio(Place::Shm, Peer::Gloo, 8, Quantile::P50), None);
         assert_eq!(results.sizes(Place::Shm), [8]);
+    }
+
+    #[test]
+    fn several_pieces_of_a_round_are_one_figure() {
+        let mut results = Results::default();
+        for (halo, bandwidth) in [(3.0, 2.0), (5.0, 6.0)] {
+            results.add(Place::PluginRdma, Peer::Halo, 1, line(halo));
+            results.add(Place::PluginRdma, Peer::IbWriteBwOneWay, 1, line(bandwidth));
+        }
+        assert_eq!(results.time(Place::PluginRdma, Peer::Halo, 8, Quantile::P50), Some(4.0));
+        assert_eq!(results.ratio(Place::PluginRdma, Peer::IbWriteBwOneWay, 8, Quantile::P50), Some(1.0));
     }
 
     #[test]

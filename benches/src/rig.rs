@@ -21,12 +21,20 @@ const ROUND: Duration = Duration::from_secs(240);
 /// Whom a place in the rig knows, in the order of the tables.
 pub fn peers(place: Place) -> &'static [Peer] {
     match place {
-        Place::OneMachine => &[Peer::Halo, Peer::IbWriteLat, Peer::Exchange, Peer::ExchangeSum],
+        Place::OneMachine => {
+            &[Peer::Halo, Peer::IbWriteLat, Peer::Exchange, Peer::ExchangeSum, Peer::ExchangeFlagSum]
+        }
         Place::PluginOneMachine => &[Peer::Halo, Peer::FabricWrite, Peer::IbWriteLat],
         Place::PluginRdma => &[Peer::Halo, Peer::FabricWrite, Peer::IbWriteLat, Peer::IbWriteBwOneWay],
-        _ => {
-            &[Peer::Halo, Peer::OpenMpi, Peer::IbWriteLat, Peer::Exchange, Peer::ExchangeSum, Peer::IbWriteBw]
-        }
+        _ => &[
+            Peer::Halo,
+            Peer::OpenMpi,
+            Peer::IbWriteLat,
+            Peer::Exchange,
+            Peer::ExchangeSum,
+            Peer::ExchangeFlagSum,
+            Peer::IbWriteBw,
+        ],
     }
 }
 
@@ -102,6 +110,7 @@ fn tag(peer: Peer) -> &'static str {
         Peer::IbWriteLat => "ib_write_lat",
         Peer::Exchange => "exchange",
         Peer::ExchangeSum => "exchange_sum",
+        Peer::ExchangeFlagSum => "exchange_flag_sum",
         Peer::IbWriteBw => "ib_write_bw",
         Peer::IbWriteBwOneWay => "ib_write_bw_one_way",
         Peer::Iperf3 => "iperf3",

@@ -7,7 +7,7 @@ for round in $(seq "$ROUNDS"); do
   if wanted ib_write_lat; then
     for bytes in 8 8192 16384 49152; do write_lat_pinned "$bytes"; done
   fi
-  if wanted exchange || wanted exchange_sum; then
+  if wanted exchange || wanted exchange_sum || wanted exchange_flag_sum; then
     set -- --rendezvous "$ADDRESS:29520" --address "$ADDRESS" 8:1000 8192:1000 16384:1000 49152:1000
     chrt -i 0 "$RDMA_FLOOR" --rank 1 "$@" &
     chrt -i 0 "$RDMA_FLOOR" --rank 0 "$@" || exit 1

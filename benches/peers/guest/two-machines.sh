@@ -11,7 +11,7 @@ fi
 for round in $(seq "$ROUNDS"); do
   echo "@ round $round"
   if wanted ib_write_lat; then write_lat 8192 "$first"; fi
-  if wanted exchange || wanted exchange_sum; then
+  if wanted exchange || wanted exchange_sum || wanted exchange_flag_sum; then
     "$RDMA_FLOOR" --rank "$RANK" --rendezvous "$first:29520" --address "$ADDRESS" 8192:1000 4194304:20 || exit 1
   fi
   if wanted halo; then

@@ -1,5 +1,7 @@
 //! What any all-reduce of two ranks over RDMA must do: both write to each other at once, one write each, and notice what
 //! has come in their own memory; then, with no collective around it, add the two. `ib_write_lat` writes one way at a time.
+//! It notices a write by its last bytes, which is nobody's promise: bytes of one write may come in any order. So also what
+//! an all-reduce must do that relies on promises alone: a flag of its own behind the payload, as a second write.
 //!
 //! Over an emulated network this differs from half a round trip, since both processors have both directions to serve,
 //! and there the addition is emulated too.
@@ -20,7 +22,7 @@ use halo_verbs::{
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// One of two ranks; rank 0 prints two lines for each size, `exchange` and `exchange_sum`.
+/// One of two ranks; rank 0 prints a line for each size and each [`Exchange`].
 #[derive(Debug, Parser)]
 struct Arguments {
     #[arg(long)]
@@ -39,18 +41,47 @@ struct Arguments {
 const INLINE: u32 = 64;
 /// Work requests in flight, far more than the one or two that there are.
 const DEPTH: u32 = 64;
+/// Bytes of the flag, a write of its own or the end of the payload.
+const FLAG: usize = 8;
+
+/// What both ranks do at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exchange {
+    /// One write each.
+    Write,
+    /// One write each, and the addition.
+    Sum,
+    /// A write of the payload and one of a flag, posted together, and the addition.
+    FlagSum,
+}
+
+impl Exchange {
+    const ALL: [Self; 3] = [Self::Write, Self::Sum, Self::FlagSum];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Write => "exchange",
+            Self::Sum => "exchange_sum",
+            Self::FlagSum => "exchange_flag_sum",
+        }
+    }
+
+    fn dtype(self) -> &'static str {
+        if self == Self::Write { "none" } else { "bf16" }
+    }
+}
 
 fn main() -> Outcome {
     let arguments = Arguments::parse();
     pin(arguments.rank);
     let most = arguments.work.iter().map(|work| work.bytes).max().unwrap_or(0);
-    let mut pair = Pair::connect(&arguments, most.next_multiple_of(4096))?;
+    let mut pair = Pair::connect(&arguments, (most + FLAG).next_multiple_of(4096))?;
     for work in arguments.work {
-        for sum in [false, true] {
-            let own = pair.measure(work, sum)?;
-            let line = Line::of(work.bytes, if sum { "bf16" } else { "none" }, &pair.slowest(&own)?);
+        for exchange in Exchange::ALL {
+            let own = pair.measure(work, exchange)?;
+            let line = Line::of(work.bytes, exchange.dtype(), &pair.slowest(&own)?);
             if arguments.rank == 0 {
-                println!("@ exchange{} {}", if sum { "_sum" } else { "" }, serde_json::to_string(&line)?);
+                println!("@ {} {}", exchange.name(), serde_json::to_string(&line)?);
             }
         }
     }
@@ -112,14 +143,14 @@ impl Pair {
     }
 
     /// The time of each exchange, noticed here, after the untimed ones.
-    fn measure(&mut self, work: Work, sum: bool) -> Outcome<Vec<Duration>> {
+    fn measure(&mut self, work: Work, exchange: Exchange) -> Outcome<Vec<Duration>> {
         let mut output = vec![0; work.bytes];
         let mut samples = Vec::with_capacity(work.iterations);
         self.meet()?;
         for turn in 0..work.warmup() + work.iterations {
             let start = Instant::now();
-            self.exchange(work.bytes)?;
-            if sum {
+            self.exchange(work.bytes, exchange == Exchange::FlagSum)?;
+            if exchange != Exchange::Write {
                 let half = self.posted as usize % 2 * self.room;
                 let (own, theirs) =
                     (self.arena.read(half, work.bytes), self.arena.read(2 * self.room + half, work.bytes));
@@ -134,15 +165,22 @@ impl Pair {
         Ok(samples)
     }
 
-    /// One write, whose last eight bytes are its number, and the peer's.
-    fn exchange(&mut self, bytes: usize) -> Outcome {
+    /// A write and the peer's. Its number is what the other one waits for: the last bytes, or a write behind it.
+    fn exchange(&mut self, bytes: usize, apart: bool) -> Outcome {
         self.posted += 1;
-        let (half, flag) = (self.posted as usize % 2 * self.room, bytes - 8);
-        self.arena.store(half + flag, self.posted);
+        let half = self.posted as usize % 2 * self.room;
+        let flag = if apart { bytes.next_multiple_of(FLAG) } else { bytes - FLAG };
         let place = 2 * self.room + half;
-        let remote = Remote { address: self.remote.address + place as u64, ..self.remote };
-        let write = WorkRequest::write(&self.region, half, bytes, remote)?.signaled(self.posted);
-        self.queue.post(&[if bytes <= INLINE as usize { write.inlined() } else { write }])?;
+        let remote = |at: usize| Remote { address: self.remote.address + at as u64, ..self.remote };
+        let write = WorkRequest::write(&self.region, half, bytes, remote(place))?;
+        let write = if bytes <= INLINE as usize { write.inlined() } else { write };
+        if apart {
+            let raise = WorkRequest::write_inline(self.posted, remote(place + flag));
+            self.queue.post(&[write, raise.signaled(self.posted)])?;
+        } else {
+            self.arena.store(half + flag, self.posted);
+            self.queue.post(&[write.signaled(self.posted)])?;
+        }
         while self.arena.load(place + flag) != self.posted {}
         while self.posted - self.completed > u64::from(DEPTH) / 2 {
             let (mut completed, mut failed) = (self.completed, None);
