@@ -20,6 +20,7 @@ mod host;
 mod key;
 mod layout;
 mod link;
+mod memory;
 mod mesh;
 mod message;
 mod pages;

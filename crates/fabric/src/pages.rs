@@ -6,6 +6,7 @@ use std::fs;
 use rustix::io::Errno;
 
 use crate::arena::Arena;
+use crate::memory::entry;
 
 /// An arena, and in words what its pages are and why.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ fn allows_transparent(setting: &str) -> bool {
 
 /// The system's pool of huge pages of the default size.
 #[derive(Debug, PartialEq, Eq)]
-struct Pool {
+pub(crate) struct Pool {
     page_bytes: usize,
     free: usize,
 }
@@ -78,18 +79,15 @@ impl Pool {
         Self::parse(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
     }
 
-    fn parse(meminfo: &str) -> Self {
-        let number = |name: &str| {
-            let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-            line.split_whitespace().next()?.parse::<usize>().ok()
-        };
+    pub(crate) fn parse(meminfo: &str) -> Self {
+        let number = |name: &str| entry(meminfo, name);
         let page_bytes = number("Hugepagesize").unwrap_or(2048) << 10;
         // Those that are promised to mappings are still free, but not to be had.
         let free = number("HugePages_Free").unwrap_or(0);
         Self { page_bytes, free: free.saturating_sub(number("HugePages_Rsvd").unwrap_or(0)) }
     }
 
-    fn has_room_for(&self, bytes: usize) -> bool {
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
         bytes.div_ceil(self.page_bytes) <= self.free
     }
 }

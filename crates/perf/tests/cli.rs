@@ -119,6 +119,33 @@ fn wrong_arguments_are_refused_by_name_with_the_remedy() {
 }
 
 #[test]
+fn an_arena_that_memory_does_not_allow_is_refused_with_the_settings_to_lower() {
+    let refused = |mut command: Command| {
+        let output = command
+            .env("HALO_SLOTS", "4096")
+            .env("HALO_SLOT_BYTES", (1 << 30).to_string())
+            .env("HALO_TRANSPORT", "shm")
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let arguments = ["all-reduce", "--ranks", "2", "--max", "8"];
+    let more_than_there_is = refused(halo_perf(&arguments));
+    let mut limited = halo_perf(&[]);
+    limited = {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -v 4000000; exec \"$@\"", "sh"]).arg(limited.get_program()).args(arguments);
+        shell.stdin(Stdio::null());
+        shell
+    };
+    for told in [more_than_there_is, refused(limited)] {
+        let words = ["HALO-E0216", "2 ranks", "lower HALO_SLOTS or HALO_SLOT_BYTES"];
+        assert!(words.iter().all(|word| told.contains(word)), "{told}");
+    }
+}
+
+#[test]
 fn rdma_without_libibverbs_or_a_device_says_which_is_missing() {
     let without = |arguments: &[&str]| {
         let output =
