@@ -25,7 +25,7 @@ struct Packed<'a> {
 
 /// The all-reduces of one type and operation; up to this many are listed without memory of their own.
 type Members<'a> = SmallVec<[Packed<'a>; 16]>;
-type Kind = (DType, ReduceOp);
+type Reduction = (DType, ReduceOp);
 
 impl Communicator {
     /// Does several operations, as one where that is faster: all-reduces of one type and operation up to 16 KiB each
@@ -35,7 +35,7 @@ impl Communicator {
     /// # Errors
     /// As [`Communicator::run`]. Refused arguments are found before anything is done.
     pub fn group<'a>(&mut self, requests: impl IntoIterator<Item = Request<'a>>) -> Result<(), Error> {
-        let mut packed = SmallVec::<[(Kind, Members<'a>); 2]>::new();
+        let mut packed = SmallVec::<[(Reduction, Members<'a>); 2]>::new();
         let mut others = SmallVec::<[Job<'a>; 2]>::new();
         let (mut exchange, mut last) = (Exchange::new(&self.mesh), None);
         let epoch = self.epoch;
@@ -43,7 +43,7 @@ impl Communicator {
             let accepted = match request {
                 Request::AllReduce { input, output, dtype, op } if output.len() <= PACKED_BYTES => {
                     check_all_reduce(input, output, dtype, op).map(|()| {
-                        let packed = kind_of(&mut packed, (dtype, op));
+                        let packed = members_of(&mut packed, (dtype, op));
                         packed.push(Packed { input, output });
                     })
                 }
@@ -69,7 +69,9 @@ impl Communicator {
         }
         // The numbers of the others were given in the loop, before those of the packed ones.
         others.iter_mut().try_for_each(|job| self.complete(job))?;
-        packed.into_iter().try_for_each(|(kind, members)| self.all_reduce_together(kind, members))?;
+        packed
+            .into_iter()
+            .try_for_each(|(reduction, members)| self.all_reduce_together(reduction, members))?;
         match last {
             Some(operation) => {
                 let mut job = self.job(operation, AnyPlan::Exchange(exchange));
@@ -79,7 +81,7 @@ impl Communicator {
         }
     }
 
-    fn all_reduce_together(&mut self, (dtype, op): Kind, mut members: Members<'_>) -> Result<(), Error> {
+    fn all_reduce_together(&mut self, (dtype, op): Reduction, mut members: Members<'_>) -> Result<(), Error> {
         let mut together = std::mem::take(&mut self.together);
         together.clear();
         for Packed { input, output } in &members {
@@ -96,10 +98,13 @@ impl Communicator {
     }
 }
 
-fn kind_of<'g, 'a>(packed: &'g mut SmallVec<[(Kind, Members<'a>); 2]>, kind: Kind) -> &'g mut Members<'a> {
-    let known = packed.iter().position(|(other, _)| *other == kind);
+fn members_of<'g, 'a>(
+    packed: &'g mut SmallVec<[(Reduction, Members<'a>); 2]>,
+    reduction: Reduction,
+) -> &'g mut Members<'a> {
+    let known = packed.iter().position(|(other, _)| *other == reduction);
     let index = known.unwrap_or_else(|| {
-        packed.push((kind, Members::new()));
+        packed.push((reduction, Members::new()));
         packed.len() - 1
     });
     &mut packed[index].1

@@ -2,6 +2,38 @@
 
 use super::*;
 
+#[test]
+fn what_has_arrived_is_reduced_before_the_rest_comes_and_before_ones_own_is_read() {
+    // Registered memory, and two of four chunks have room: rank 1 sends those, and then does nothing more.
+    let course = Course { seed: 8, ..QUIET };
+    let simulation = course.network();
+    let bytes = 4 * SLOT;
+    let inputs = noise(7, 2, bytes);
+    let tag = tag(Kind::AllReduce, bytes);
+    let expected = definition::reduce(DType::F32, ReduceOp::Sum, Rounding::Once, &inputs);
+    let mut outputs = vec![vec![0xa5; bytes]; 2];
+    let [output, other] = &mut outputs[..] else { unreachable!() };
+    let (mut zero, mut one) = (simulation.rank(0), simulation.rank(1));
+    assert_eq!(one.slots(), 2);
+    let plan = |fabric: &SimFabric, output| {
+        Reduce::new(fabric, tag, SUM, Some(&inputs[fabric.rank()]), output, Parts::same(&(0..bytes)), 0)
+    };
+    let (mut ours, mut theirs) = (plan(&zero, output), plan(&one, other));
+    for _ in 0..2 {
+        assert_eq!(theirs.step(&mut one).unwrap(), Progress::Moved);
+    }
+    for _ in 0..1000 {
+        if simulation.next() == 0 {
+            zero.progress().unwrap();
+            assert_ne!(ours.step(&mut zero).unwrap(), Progress::Done);
+        }
+    }
+    assert_eq!(zero.unread(1), 2, "somebody has read what rank 0 sent");
+    drop(ours);
+    assert_eq!(outputs[0][..2 * SLOT], expected[..2 * SLOT]);
+    assert_eq!(outputs[0][2 * SLOT..], [0xa5; 2 * SLOT]);
+}
+
 /// The arithmetic, the inputs of all ranks, and what comes of them in rank order.
 fn case(course: Course, arithmetic: Arithmetic, elements: usize) -> (usize, Vec<Vec<u8>>, Vec<u8>) {
     let bytes = elements * arithmetic.dtype.size();
