@@ -8,7 +8,12 @@ use super::log;
 
 /// Runs one call of the core.
 pub(crate) fn guard(call: &'static str, work: impl FnOnce() -> Result<(), Report>) -> NcclResult {
-    let report = match catch_unwind(AssertUnwindSafe(work)) {
+    let guarded = || {
+        #[cfg(test)]
+        assert!(!tests::EVERY_CALL_PANICS.get(), "as asked");
+        work()
+    };
+    let report = match catch_unwind(AssertUnwindSafe(guarded)) {
         Ok(Ok(())) => return SUCCESS,
         Ok(Err(report)) => report,
         Err(panic) => {
@@ -47,9 +52,16 @@ impl From<PluginError> for Report {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::Cell;
+
     use super::super::abi;
     use super::*;
+
+    thread_local! {
+        /// On this thread, whatever the core calls panics within the guard.
+        pub(crate) static EVERY_CALL_PANICS: Cell<bool> = const { Cell::new(false) };
+    }
 
     #[test]
     fn a_panic_is_an_internal_error_and_goes_no_further() {

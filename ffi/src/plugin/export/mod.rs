@@ -4,6 +4,8 @@
 
 mod net;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod tuner;
 
 pub use tables::{
