@@ -40,7 +40,7 @@ pub enum Error {
     #[diagnostic(
         code("HALO-E0302"),
         help(
-            "those ranks are alive but did not take part: look for an operation they left out or are stuck before; a longer deadline is set by HALO_TIMEOUT"
+            "those ranks are alive but did not take part: look for an operation they left out or are stuck before, or what they wait in themselves; a longer deadline is set by HALO_TIMEOUT"
         )
     )]
     Timeout {
@@ -48,7 +48,7 @@ pub enum Error {
         operation: String,
         /// This rank.
         rank: usize,
-        /// The ranks (and hosts, and links) that did not come.
+        /// The ranks (and hosts, and links) that did not come, with what each waits in itself.
         waiting_for: String,
         /// How long.
         after: Duration,

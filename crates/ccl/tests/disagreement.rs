@@ -145,18 +145,17 @@ fn every_pair(world: usize, transport: TransportChoice, goes_on: bool) {
         assert_eq!(texts.len(), world, "{what}: not everybody has an error: {errors:?}");
         let both = |text: &String| text.contains(one.name()) && text.contains(other.name());
         let timeout = |error: &Error| matches!(error, Error::Timeout { .. });
-        // Two that only wait learn nothing of each other before the deadline: each names itself and whom it waits for.
+        // Two that only wait notice at the deadline.
         let deadlock = one.only_waits(0) && other.only_waits(1);
         assert!(deadlock || !errors.iter().flatten().any(timeout), "{what}: {texts:?}");
         // A send is no operation of all: who has made it is in the next one, and rightly named with that.
         let pairwise = [one, other].iter().any(|call| matches!(call, Call::Send | Call::Receive));
         let naming = texts.iter().filter(|text| both(text)).count();
-        let enough = match (deadlock, pairwise) {
-            (true, _) => 0,
-            (_, true) => usize::from(world == 2),
+        let enough = match world {
+            2 if deadlock || !pairwise => 2,
+            2 => 1,
             // A third rank may hear of the next operation alone.
-            _ if world > 2 => 1,
-            _ => world,
+            _ => usize::from(!pairwise),
         };
         assert!(naming >= enough, "{what}: not both sides are named: {texts:?}");
     }

@@ -36,6 +36,8 @@ pub struct Communicator {
     splits: u32,
     /// What was done last: a peer may have done something else instead.
     last: Option<Operation>,
+    /// The peers know that this rank waits, and in what.
+    said_waits: bool,
     failed: Option<Error>,
     interrupt: Interrupt,
     counters: Arc<Counters>,
@@ -79,6 +81,7 @@ impl Communicator {
             epoch: 0,
             splits: 0,
             last: None,
+            said_waits: false,
             failed: None,
             interrupt: Interrupt::default(),
             counters,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use halo_fabric::{Fabric, FabricError};
 
 use super::Communicator;
-use super::job::{AnyPlan, Job};
+use super::job::Job;
 use crate::error::Error;
 use crate::operation::{Kind, Operation};
 use crate::plan::{Plan, PlanError, Progress};
@@ -15,6 +15,9 @@ use crate::wait::{Idle, Wait};
 
 /// Idle turns are this long before a rank asks whether its peer can still answer at all.
 const ASK_AFTER: Duration = Duration::from_millis(1);
+
+/// A wait this long is told to the peers, or half the deadline: theirs may end before it does.
+const SAY_AFTER: Duration = Duration::from_secs(1);
 
 /// One sleep: a failure that nobody rings for is noticed this late.
 const SLEEP: Duration = Duration::from_millis(20);
@@ -58,6 +61,10 @@ impl Communicator {
             Ok(Progress::Done) => {
                 self.counters.record(job.operation.kind, job.operation.bytes, job.start);
                 self.last = Some(job.operation);
+                if self.said_waits {
+                    self.said_waits = false;
+                    self.mesh.say_waits(None);
+                }
                 if let Some(scratch) = job.plan.take_scratch() {
                     self.scratch = scratch;
                 }
@@ -91,25 +98,32 @@ impl Communicator {
             let error = Error::Interrupted { operation: job.operation.to_string(), rank: self.rank() };
             return Err(self.fail(error));
         }
-        self.still_possible(&job.operation, &job.plan, waited).map_err(|error| self.fail(error))
+        let waiting_for = job.plan.waiting_for(&self.mesh);
+        if !self.said_waits && waited >= SAY_AFTER.min(self.config.timeout / 2) {
+            self.said_waits = true;
+            let ranks = waiting_for.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            self.mesh.say_waits(Some(format!("{} for rank(s) {ranks}", job.operation)));
+        }
+        self.still_possible(&job.operation, &waiting_for, waited).map_err(|error| self.fail(error))
     }
 
     fn still_possible(
         &self,
         operation: &Operation,
-        plan: &AnyPlan<'_>,
+        waiting_for: &[usize],
         waited: Duration,
     ) -> Result<(), Error> {
-        let waiting_for = plan.waiting_for(&self.mesh);
         let expect =
             |peer: &usize| self.mesh.expect(*peer).map_err(|error| self.amid(Some(operation), error));
         waiting_for.iter().try_for_each(expect)?;
         if waited < self.config.timeout {
             return Ok(());
         }
-        let name = |peer: &usize| match self.links.iter().find(|link| link.peer == *peer) {
-            Some(link) => format!("{peer} ({} by {})", link.host, link.transport),
-            None => peer.to_string(),
+        let name = |peer: &usize| {
+            let link = self.links.iter().find(|link| link.peer == *peer);
+            let way = link.map_or_else(String::new, |link| format!("{} by {}", link.host, link.transport));
+            let itself = self.mesh.waits_in(*peer).map(|within| format!("; itself waiting in {within}"));
+            format!("{peer} ({way}{})", itself.unwrap_or_default())
         };
         Err(Error::Timeout {
             operation: operation.to_string(),

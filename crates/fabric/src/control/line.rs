@@ -12,7 +12,13 @@ use crate::wire::{take_frame, would_wait};
 pub(super) enum Notice {
     Heartbeat,
     Goodbye,
-    Stop { reason: String },
+    Stop {
+        reason: String,
+    },
+    /// It has waited long, in this; or it goes on.
+    Waits {
+        within: Option<String>,
+    },
     RailClosed(RailClosed),
 }
 

@@ -1,6 +1,6 @@
 //! The control connections: heartbeats out, heartbeats in, and what a peer may say of itself: that it is leaving, that it
-//! must stop everybody, that it has closed a rail, or (by its silence) that it is gone. One thread per communicator,
-//! asleep in poll(2) but for four wake-ups a second.
+//! must stop everybody, that it has waited long, that it has closed a rail, or (by its silence) that it is gone. One
+//! thread per communicator, asleep in poll(2) but for four wake-ups a second.
 
 mod line;
 mod rails;
@@ -9,7 +9,7 @@ mod watch;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::FabricError;
 use crate::rdma::PortWatch;
+use line::Notice;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use line::notices;
 pub(crate) use rails::RailTalk;
@@ -44,6 +45,10 @@ struct Shared {
     start: Instant,
     /// The reason to send to everybody, if this rank must stop them.
     stop: Mutex<Option<String>>,
+    /// What to say next of this rank's own wait.
+    own_wait: Mutex<Option<Notice>>,
+    /// Per rank: what it has said that it waits in.
+    waits: Vec<Mutex<Option<String>>>,
     closing: AtomicBool,
     wake: OwnedFd,
 }
@@ -61,6 +66,11 @@ impl Shared {
         // An eventfd write can only fail when its counter is full, and then the thread is awake anyway.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
+}
+
+/// What it holds is whole even if a thread died with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// This rank's handle on its control thread.
@@ -86,6 +96,8 @@ impl Control {
             left: (0..world).map(|_| AtomicU64::new(PRESENT)).collect(),
             start: Instant::now(),
             stop: Mutex::new(None),
+            own_wait: Mutex::new(None),
+            waits: (0..world).map(|_| Mutex::default()).collect(),
             closing: AtomicBool::new(false),
             wake,
         });
@@ -117,10 +129,21 @@ impl Control {
         }
     }
 
+    /// Tells every peer what this rank has been waiting in, or that it goes on.
+    pub(crate) fn say_waits(&self, within: Option<String>) {
+        *lock(&self.shared.own_wait) = Some(Notice::Waits { within });
+        self.shared.wake();
+    }
+
+    /// What a peer has said that it waits in, if it does.
+    pub(crate) fn waits_in(&self, peer: usize) -> Option<String> {
+        lock(&self.shared.waits[peer]).clone()
+    }
+
     /// Poisons this communicator and tells every peer why.
     pub(crate) fn stop_everybody(&self, error: FabricError, reason: String) {
         self.shared.fail(error);
-        *self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        *lock(&self.shared.stop) = Some(reason);
         self.shared.wake();
     }
 
@@ -225,6 +248,22 @@ mod tests {
         assert!(
             matches!(&error, FabricError::StoppedByPeer { peer: 1, reason, .. } if reason.contains("sizes differ"))
         );
+    }
+
+    #[test]
+    fn a_long_wait_is_known_to_the_peer_until_it_ends() {
+        let (here, there) = pair();
+        let (zero, one) = (watch(here, 1, Duration::from_secs(3)), watch(there, 0, Duration::from_secs(3)));
+        for said in [Some("barrier".to_owned()), None, Some("recv".to_owned())] {
+            one.say_waits(said.clone());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while zero.waits_in(1) != said {
+                assert!(Instant::now() < deadline, "{said:?} was not heard");
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(one.waits_in(0), None);
+        zero.check().unwrap();
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The thread that keeps the control connections.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::line::{End, Line, Notice};
 use super::rails::RailTalk;
-use super::{ControlPeer, Shared};
+use super::{ControlPeer, Shared, lock};
 use crate::error::FabricError;
 use crate::rdma::PortWatch;
 use crate::wire::encode_frame;
@@ -67,6 +67,7 @@ impl Watch {
     pub(super) fn run(&mut self) {
         let mut closing_since = None;
         loop {
+            self.speak_of_the_wait();
             self.spread_the_reason();
             self.speak_of_rails();
             if closing_since.is_none() && self.shared.closing.load(Ordering::Acquire) {
@@ -90,11 +91,18 @@ impl Watch {
         self.peers.iter().flat_map(|peer| &peer.lines).for_each(Line::shut);
     }
 
+    fn speak_of_the_wait(&mut self) {
+        let notice = lock(&self.shared.own_wait).take();
+        if let Some(notice) = notice {
+            self.say(&notice);
+        }
+    }
+
     fn spread_the_reason(&mut self) {
         if self.stopped {
             return;
         }
-        let reason = self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let reason = lock(&self.shared.stop).take();
         if let Some(reason) = reason {
             self.stopped = true;
             self.say(&Notice::Stop { reason });
@@ -166,7 +174,7 @@ impl Watch {
             }
             let reason = error.one_line();
             self.shared.fail(error);
-            self.shared.stop.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+            lock(&self.shared.stop).get_or_insert(reason);
         }
     }
 }
@@ -230,6 +238,7 @@ impl Watched {
                 let (peer, host) = (self.rank, self.host.clone());
                 shared.fail(FabricError::StoppedByPeer { peer, host, reason });
             }
+            Notice::Waits { within } => *lock(&shared.waits[self.rank]) = within,
             Notice::RailClosed(closed) => {
                 if let Some(rails) = &self.rails {
                     rails.tell(closed);

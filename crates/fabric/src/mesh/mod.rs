@@ -193,6 +193,16 @@ impl Mesh {
         self.control.stop_everybody(FabricError::Closed, reason);
     }
 
+    /// Tells every peer what this rank has been waiting in for long, or that it goes on.
+    pub fn say_waits(&self, within: Option<String>) {
+        self.control.say_waits(within);
+    }
+
+    /// What a peer has said that it has been waiting in for long.
+    pub fn waits_in(&self, peer: usize) -> Option<String> {
+        self.control.waits_in(peer)
+    }
+
     /// Lets the last bytes leave, says good-bye, and waits a moment for the others to do so.
     ///
     /// # Errors
