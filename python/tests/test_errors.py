@@ -139,6 +139,39 @@ def test_buffers_that_cannot_be_used_are_refused_and_harm_nothing(buffer, words)
         communicator.all_reduce(torch.ones(4))
 
 
+def test_outputs_that_do_not_fit_are_refused_with_both_sizes_and_harm_nothing():
+    four = torch.ones(4)
+    with halo.Communicator(0, 1) as communicator:
+        for call in (communicator.all_gather, communicator.reduce_scatter, communicator.all_reduce):
+            for wrong in (torch.empty(3), torch.empty(5)):
+                with pytest.raises(halo.UsageError, match=f"{4 * wrong.numel()} bytes") as caught:
+                    call(four, out=wrong)
+                assert caught.value.code == "HALO-E0303" and "16" in str(caught.value)
+        out = torch.empty(4)
+        communicator.all_gather(four, out=out)
+        assert torch.equal(out, four)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code", "words"),
+    [
+        ("HALO_SLOT_BYTES", "100", "HALO-E0202", "a multiple of 64"),
+        ("HALO_SLOT_BYTES", "many", "HALO-E0203", "HALO_SLOT_BYTES"),
+        ("HALO_SLOTS", "1", "HALO-E0202", "2 to 4096"),
+        ("HALO_PLANS", "{}/absent.toml", "HALO-E0309", "absent.toml"),
+        ("HALO_PLANS", "{}/words.toml", "HALO-E0309", "words.toml"),
+        ("HALO_PLANS", "{}/newer.toml", "HALO-E0309", "version"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(monkeypatch, tmp_path, variable, value, code, words):
+    (tmp_path / "words.toml").write_text("no table")
+    (tmp_path / "newer.toml").write_text("version = 1000\n")
+    monkeypatch.setenv(variable, value.format(tmp_path))
+    with pytest.raises(halo.HaloError, match=words) as caught:
+        halo.Communicator(0, 1)
+    assert caught.value.code == code and caught.value.help
+
+
 def test_truth_values_have_no_average():
     with halo.Communicator(0, 1) as communicator:
         with pytest.raises(halo.UsageError, match="no avg of bool") as caught:
