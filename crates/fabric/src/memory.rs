@@ -1,10 +1,8 @@
-//! How much memory a process may have: what the system has left, and what its control groups allow. Memory that is
-//! shared is taken page by page, as it is touched; who is not refused before is killed then.
+//! How much memory a process may have: what the system has left, in ordinary pages and in its pool of huge ones, and what
+//! control groups allow. Shared memory is taken page by page, as it is touched; who is not refused before is killed then.
 
 use std::fs;
 use std::path::Path;
-
-use crate::pages::Pool;
 
 /// Whether `bytes` bytes more can be had, else why not.
 pub(crate) fn room_for(bytes: usize) -> Result<(), String> {
@@ -27,9 +25,33 @@ fn check(bytes: usize, meminfo: &str, limit: Option<usize>) -> Result<(), String
 }
 
 /// A number of /proc/meminfo.
-pub(crate) fn entry(meminfo: &str, name: &str) -> Option<usize> {
+fn entry(meminfo: &str, name: &str) -> Option<usize> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+/// The system's pool of huge pages of the default size.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pool {
+    pub(crate) page_bytes: usize,
+    pub(crate) free: usize,
+}
+
+impl Pool {
+    pub(crate) fn read() -> Self {
+        Self::parse(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
+    }
+
+    fn parse(meminfo: &str) -> Self {
+        let page_bytes = entry(meminfo, "Hugepagesize").unwrap_or(2048) << 10;
+        // Those that are promised to mappings are still free, but not to be had.
+        let promised = entry(meminfo, "HugePages_Rsvd").unwrap_or(0);
+        Self { page_bytes, free: entry(meminfo, "HugePages_Free").unwrap_or(0).saturating_sub(promised) }
+    }
+
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        bytes.div_ceil(self.page_bytes) <= self.free
+    }
 }
 
 /// The smallest limit of the process's group and those around it. `groups` is /proc/self/cgroup; version 2 alone.
@@ -62,6 +84,15 @@ mod tests {
             Ok(()),
             "huge pages that are reserved are no part of what is available"
         );
+    }
+
+    #[test]
+    fn huge_pages_that_are_promised_are_not_free() {
+        let meminfo = "HugePages_Total:       9\nHugePages_Free:        8\nHugePages_Rsvd:        3\nHugepagesize:       2048 kB\n";
+        let pool = Pool::parse(meminfo);
+        assert_eq!(pool, Pool { page_bytes: 2 << 20, free: 5 });
+        assert!(pool.has_room_for(10 << 20) && !pool.has_room_for((10 << 20) + 1));
+        assert_eq!(Pool::parse(""), Pool { page_bytes: 2 << 20, free: 0 });
     }
 
     #[test]

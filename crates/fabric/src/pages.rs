@@ -6,7 +6,7 @@ use std::fs;
 use rustix::io::Errno;
 
 use crate::arena::Arena;
-use crate::memory::entry;
+use crate::memory::{Pool, room_for};
 
 /// An arena, and in words what its pages are and why.
 #[derive(Debug)]
@@ -15,9 +15,10 @@ pub(crate) struct Pages {
     pub(crate) description: String,
 }
 
-/// Allocates an arena of `bytes` bytes for a rank whose NIC is `device`, if it has one.
-pub(crate) fn allocate(bytes: usize, device: Option<&str>) -> Result<Pages, Errno> {
-    let Pages { arena, mut description } = in_large_pages(bytes)?;
+/// Allocates an arena of `bytes` bytes for a rank whose NIC is `device`, if it has one; or says why there is none.
+pub(crate) fn allocate(bytes: usize, device: Option<&str>) -> Result<Pages, String> {
+    room_for(bytes)?;
+    let Pages { arena, mut description } = in_large_pages(bytes).map_err(|error| error.to_string())?;
     if let Some(node) = node(device) {
         description += &match arena.prefer_node(node) {
             Ok(()) => format!(", on node {node}"),
@@ -67,31 +68,6 @@ fn allows_transparent(setting: &str) -> bool {
     matches!(chosen(setting), Some("always" | "within_size" | "advise" | "force"))
 }
 
-/// The system's pool of huge pages of the default size.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Pool {
-    page_bytes: usize,
-    free: usize,
-}
-
-impl Pool {
-    fn read() -> Self {
-        Self::parse(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
-    }
-
-    pub(crate) fn parse(meminfo: &str) -> Self {
-        let number = |name: &str| entry(meminfo, name);
-        let page_bytes = number("Hugepagesize").unwrap_or(2048) << 10;
-        // Those that are promised to mappings are still free, but not to be had.
-        let free = number("HugePages_Free").unwrap_or(0);
-        Self { page_bytes, free: free.saturating_sub(number("HugePages_Rsvd").unwrap_or(0)) }
-    }
-
-    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
-        bytes.div_ceil(self.page_bytes) <= self.free
-    }
-}
-
 /// The node on which the arena should lie: the NIC's, else the one on which this thread runs. Not the one of whoever
 /// writes first, which would be a peer's. None on a machine with one node.
 fn node(device: Option<&str>) -> Option<usize> {
@@ -126,11 +102,6 @@ mod tests {
         assert!(!allows_transparent("always within_size advise never [deny] force\n"));
         assert!(allows_transparent("always within_size [advise] never deny force\n"));
         assert!(!allows_transparent(""), "a kernel without them");
-        let meminfo = "HugePages_Total:       9\nHugePages_Free:        8\nHugePages_Rsvd:        3\nHugepagesize:       2048 kB\n";
-        let pool = Pool::parse(meminfo);
-        assert_eq!(pool, Pool { page_bytes: 2 << 20, free: 5 });
-        assert!(pool.has_room_for(10 << 20) && !pool.has_room_for((10 << 20) + 1));
-        assert_eq!(Pool::parse(""), Pool { page_bytes: 2 << 20, free: 0 });
     }
 
     #[test]

@@ -18,7 +18,6 @@ use crate::host;
 use crate::key::Key;
 use crate::layout::Layout;
 use crate::link::{AnyLink, Transport};
-use crate::memory;
 use crate::mesh::{LinkInfo, Mesh, Peer, Place};
 use crate::pages::{self, Pages};
 use crate::rdma::{RdmaEndpoint, RdmaOffer, RdmaPending, RdmaPorts, Way};
@@ -154,9 +153,11 @@ fn layout(config: &Config) -> Layout {
 
 fn allocate(layout: Layout, device: Option<&str>) -> Result<Pages, FabricError> {
     let bytes = layout.arena_bytes();
-    let refused = |cause: String| FabricError::ArenaMemory { bytes, world: layout.world, cause };
-    memory::room_for(bytes).map_err(refused)?;
-    pages::allocate(bytes, device).map_err(|error| refused(error.to_string()))
+    pages::allocate(bytes, device).map_err(|cause| FabricError::ArenaMemory {
+        bytes,
+        world: layout.world,
+        cause,
+    })
 }
 
 fn choose_all(rank: usize, hellos: &[Hello]) -> Result<Vec<Option<Chosen>>, FabricError> {

@@ -56,7 +56,7 @@ impl Mesh {
         }
         let device = self.endpoint.as_ref().map(RdmaEndpoint::device);
         let Pages { arena: memory, description } = pages::allocate(shared::memory_bytes(bytes), device)
-            .map_err(|error| FabricError::SharedMemory { bytes, cause: error.to_string() })?;
+            .map_err(|cause| FabricError::SharedMemory { bytes, cause })?;
         tracing::debug!(bytes, pages = description, "shared buffer allocated");
         let local = self.peers.iter().flatten().any(|peer| matches!(peer.link, AnyLink::Shm(_)));
         let exchange = if local { Some(ShmExchange::open()?) } else { None };
