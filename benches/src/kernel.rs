@@ -18,6 +18,9 @@ pub struct Kernel {
     pub vectors: &'static str,
     /// Microseconds for 4 inputs of 20 KiB bf16 into 1.
     pub four_small_us: f64,
+    /// Microseconds for the same bytes as f32: what loading, adding and storing them takes, with half as many numbers and
+    /// nothing to convert or to round.
+    pub four_small_f32_us: f64,
     /// Bandwidth of 2 inputs of 16 MiB bf16 by that of an f32 addition over the same bytes.
     pub two_large_ratio: f64,
 }
@@ -44,21 +47,23 @@ pub fn measure(rounds: usize) -> Kernel {
     // None of them 0: pages that were never written would all be one page of zeros.
     let floats = [vec![1f32; LARGE / 4], vec![2f32; LARGE / 4]];
     let mut float_output = vec![0f32; LARGE / 4];
-    let (mut smalls, mut ratios) = (Vec::new(), Vec::new());
+    let (mut smalls, mut small_floats, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds.max(1) {
-        smalls.push(typical(2000, || sum(&small, &mut small_output)));
-        let ours = typical(8, || sum(&large, &mut large_output));
+        smalls.push(typical(2000, || sum(DType::BF16, &small, &mut small_output)));
+        small_floats.push(typical(2000, || sum(DType::F32, &small, &mut small_output)));
+        let ours = typical(8, || sum(DType::BF16, &large, &mut large_output));
         let addition = typical(8, || add(&floats[0], &floats[1], &mut float_output));
         ratios.push(addition / ours);
     }
     Kernel {
         vectors: vectors(),
         four_small_us: median(smalls.into_iter()).unwrap_or(0.0),
+        four_small_f32_us: median(small_floats.into_iter()).unwrap_or(0.0),
         two_large_ratio: median(ratios.into_iter()).unwrap_or(0.0),
     }
 }
 
-/// bf16 values that are no special ones.
+/// Values that are no special ones, as bf16 and as f32.
 fn values(bytes: usize, seed: u8) -> Buffer {
     let mut buffer = Buffer::new(bytes);
     for (at, value) in buffer.iter_mut().enumerate() {
@@ -67,9 +72,9 @@ fn values(bytes: usize, seed: u8) -> Buffer {
     buffer
 }
 
-fn sum(inputs: &[Buffer], output: &mut Buffer) {
+fn sum(dtype: DType, inputs: &[Buffer], output: &mut Buffer) {
     let sources: [Source<'_>; 4] = std::array::from_fn(|at| Source::Bytes(&inputs[at % inputs.len()]));
-    let arithmetic = Arithmetic { dtype: DType::BF16, op: ReduceOp::Sum, rounding: Rounding::Once };
+    let arithmetic = Arithmetic { dtype, op: ReduceOp::Sum, rounding: Rounding::Once };
     reduce(arithmetic, &sources[..inputs.len()], output);
 }
 

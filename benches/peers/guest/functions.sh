@@ -15,11 +15,14 @@ persist() {
   exit 1
 }
 
+# Of a size that takes long, fewer.
+round_trips() { if [ "$1" -le 49152 ]; then echo 1000; elif [ "$1" -le 524288 ]; then echo 100; else echo 20; fi; }
+
 # write_lat_client BYTES SERVER [PREFIX...]: halves of the round trips of ib_write_lat, unsorted.
 write_lat_client() {
   bytes=$1 server=$2
   shift 2
-  persist "$@" ib_write_lat -d rxe0 -x 1 -s "$bytes" -n 1000 -U "$server"
+  persist "$@" ib_write_lat -d rxe0 -x 1 -s "$bytes" -n "$(round_trips "$bytes")" -U "$server"
   printf '@ ib_write_lat %s' "$bytes"
   awk '$1 ~ /^[0-9]+,$/ && NF == 2 { printf " %s", $2 } END { print "" }' /run/persist.out
 }
@@ -34,7 +37,7 @@ write_lat_pinned() {
 # write_lat BYTES SERVER: both sides, machine 0's as the server.
 write_lat() {
   if [ "$RANK" = 0 ]; then
-    ib_write_lat -d rxe0 -x 1 -s "$1" -n 1000 >/dev/null || exit 1
+    ib_write_lat -d rxe0 -x 1 -s "$1" -n "$(round_trips "$1")" >/dev/null || exit 1
   else
     write_lat_client "$1" "$2"
   fi
