@@ -7,8 +7,13 @@ use assert_cmd::cargo::cargo_bin;
 
 fn halo_perf(arguments: &[&str]) -> Command {
     let mut command = Command::new(cargo_bin!("halo-perf"));
-    command.args(arguments).stdin(Stdio::null());
-    // The machine's own settings must not change what is tested.
+    command.args(arguments);
+    in_itself(command)
+}
+
+/// The machine's own settings, and its input, must not change what is tested.
+fn in_itself(mut command: Command) -> Command {
+    command.stdin(Stdio::null());
     for variable in halo_env::ALL {
         command.env_remove(variable.name);
     }
@@ -131,15 +136,9 @@ fn an_arena_that_memory_does_not_allow_is_refused_with_the_settings_to_lower() {
         String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let arguments = ["all-reduce", "--ranks", "2", "--max", "8"];
-    let more_than_there_is = refused(halo_perf(&arguments));
-    let mut limited = halo_perf(&[]);
-    limited = {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "ulimit -v 4000000; exec \"$@\"", "sh"]).arg(limited.get_program()).args(arguments);
-        shell.stdin(Stdio::null());
-        shell
-    };
-    for told in [more_than_there_is, refused(limited)] {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -v 4000000; exec \"$@\"", "sh"]).arg(cargo_bin!("halo-perf")).args(arguments);
+    for told in [refused(halo_perf(&arguments)), refused(in_itself(limited))] {
         let words = ["HALO-E0216", "2 ranks", "lower HALO_SLOTS or HALO_SLOT_BYTES"];
         assert!(words.iter().all(|word| told.contains(word)), "{told}");
     }

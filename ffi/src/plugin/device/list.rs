@@ -67,8 +67,9 @@ pub(super) fn with_devices<T>(
         let address =
             device.address().map_or_else(|error| error.to_string(), |address| address.ip().to_string());
         let Properties { speed, pci_path, .. } = &device.properties;
-        let name = device.describe();
-        log::info(&format!("device {number}: {name}, {address}, {speed} Mb/s, PCI {pci_path:?}"));
+        let (name, place) = (device.describe(), pci_path.as_ref().map(|path| path.to_string_lossy()));
+        let place = place.as_deref().unwrap_or("no place in the PCI tree");
+        log::info(&format!("device {number}: {name}, {address}, {speed} Mb/s, {place}"));
     }
     devices.all = found.iter().collect();
     devices.found = found.len();
