@@ -47,7 +47,10 @@ impl Invocation {
 /// A process that cannot start, fails or does not end, or a size without an answer.
 pub fn run(peer: &str, place: &str, processes: &[Invocation], work: &[Work]) -> Result<Vec<Line>, Error> {
     let output = collect(peer, place, processes, work)?;
-    let lines: Vec<Line> = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    // A driver may say first for whom a line is.
+    let json = |line: &str| serde_json::from_str(line.strip_prefix("@ ")?.split_once(' ')?.1).ok();
+    let lines: Vec<Line> =
+        output.lines().filter_map(|line| serde_json::from_str(line).ok().or_else(|| json(line))).collect();
     for wanted in work {
         if !lines.iter().any(|line| line.bytes == wanted.bytes) {
             return Err(Error::Incomplete {

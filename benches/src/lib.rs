@@ -8,6 +8,7 @@ pub mod allocations;
 pub mod buffer;
 pub mod driver;
 pub mod error;
+pub mod exchange;
 pub mod fit;
 pub mod floor;
 pub mod kernel;

@@ -81,11 +81,11 @@ pub enum Peer {
     /// `ib_write_lat` of perftest: the floor over RDMA.
     #[value(name = "ib-write-lat")]
     IbWriteLat,
-    /// Both ranks write to each other at once, with nothing above the verbs.
+    /// Both ranks send to each other at once, with nothing above the verbs or the sockets.
     Exchange,
     /// The same, and the sum of the two by halo's kernel.
     ExchangeSum,
-    /// The same with a flag of its own behind each payload, which the order of bytes within a write makes needed.
+    /// The same with what says that a payload is there: over RDMA a flag of its own behind it, over TCP a header before it.
     ExchangeFlagSum,
     /// `ib_write_bw -b` of perftest, per direction.
     #[value(name = "ib-write-bw")]
@@ -117,6 +117,25 @@ impl Peer {
             Self::Iperf3 => "iperf3",
         }
     }
+
+    /// As drivers write it in front of what they measured for it.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::Halo => "halo",
+            Self::OpenMpi => "openmpi",
+            Self::Mpich => "mpich",
+            Self::Gloo => "gloo",
+            Self::Floor => "floor",
+            Self::FabricWrite => "fabric_write",
+            Self::IbWriteLat => "ib_write_lat",
+            Self::Exchange => "exchange",
+            Self::ExchangeSum => "exchange_sum",
+            Self::ExchangeFlagSum => "exchange_flag_sum",
+            Self::IbWriteBw => "ib_write_bw",
+            Self::IbWriteBwOneWay => "ib_write_bw_one_way",
+            Self::Iperf3 => "iperf3",
+        }
+    }
 }
 
 impl fmt::Display for Peer {
@@ -128,7 +147,15 @@ impl fmt::Display for Peer {
 /// Whom a place on this machine knows, in the order of the tables.
 pub fn local(place: Place) -> &'static [Peer] {
     match place {
-        Place::Tcp => &[Peer::Halo, Peer::OpenMpi, Peer::Mpich, Peer::Gloo, Peer::Floor],
+        Place::Tcp => &[
+            Peer::Halo,
+            Peer::OpenMpi,
+            Peer::Mpich,
+            Peer::Gloo,
+            Peer::Floor,
+            Peer::Exchange,
+            Peer::ExchangeFlagSum,
+        ],
         Place::PluginTcp => &[Peer::Halo, Peer::Iperf3, Peer::Floor],
         // Gloo has no shared memory.
         _ => &[Peer::Halo, Peer::OpenMpi, Peer::Mpich, Peer::Floor],
@@ -188,12 +215,18 @@ pub fn processes(peer: Peer, place: Place) -> Result<Vec<Invocation>, Error> {
             };
             vec![rank("0"), rank("1")]
         }
+        Peer::Exchange | Peer::ExchangeSum | Peer::ExchangeFlagSum => {
+            let rendezvous = format!("127.0.0.1:{}", free_port()?);
+            let only = peer.tag().replace('_', "-");
+            let rank = |rank| {
+                let words = ["--rank", rank, "--rendezvous", &rendezvous, "--only", &only];
+                Invocation::new(built("exchange"), &words)
+            };
+            vec![rank("0"), rank("1")]
+        }
         Peer::Floor
         | Peer::FabricWrite
         | Peer::IbWriteLat
-        | Peer::Exchange
-        | Peer::ExchangeSum
-        | Peer::ExchangeFlagSum
         | Peer::IbWriteBw
         | Peer::IbWriteBwOneWay
         | Peer::Iperf3 => Vec::new(),

@@ -48,7 +48,7 @@ pub fn run(place: Place, rounds: usize, without: &[Peer], results: &mut Results)
     let cache = root().join(".cache");
     let ssh = tempfile::tempdir_in(&cache).map_err(Error::system("making a folder for ssh's keys"))?;
     ssh_without_questions(ssh.path())?;
-    let names: Vec<&str> = peers.iter().map(|peer| tag(*peer)).collect();
+    let names: Vec<&str> = peers.iter().map(|peer| peer.tag()).collect();
     let rig = Rig::new()
         .kernel(Kernel::Quick)
         .timeout(ROUND * (rounds as u32 + 1))
@@ -56,7 +56,7 @@ pub fn run(place: Place, rounds: usize, without: &[Peer], results: &mut Results)
         .env("HALO_RANK", halo_rank().display().to_string())
         .env("OPENMPI", cache.join("peers/openmpi").display().to_string())
         .env("SSH", ssh.path().display().to_string())
-        .env("RDMA_FLOOR", built("rdma-floor").display().to_string())
+        .env("EXCHANGE", built("exchange").display().to_string())
         .env("FABRIC_WRITE", built("fabric-write").display().to_string())
         .env("PLUGIN_HOST", built("plugin-host").display().to_string())
         .env("PLUGIN", built("libhalo.so").display().to_string())
@@ -96,25 +96,6 @@ fn ssh_without_questions(folder: &Path) -> Result<(), Error> {
         std::fs::write(folder.join(name), text).map_err(Error::system(format!("writing {}", at(name))))?;
     }
     Ok(())
-}
-
-/// A peer's name in the guests' lines.
-fn tag(peer: Peer) -> &'static str {
-    match peer {
-        Peer::Halo => "halo",
-        Peer::OpenMpi => "openmpi",
-        Peer::Mpich => "mpich",
-        Peer::Gloo => "gloo",
-        Peer::Floor => "floor",
-        Peer::FabricWrite => "fabric_write",
-        Peer::IbWriteLat => "ib_write_lat",
-        Peer::Exchange => "exchange",
-        Peer::ExchangeSum => "exchange_sum",
-        Peer::ExchangeFlagSum => "exchange_flag_sum",
-        Peer::IbWriteBw => "ib_write_bw",
-        Peer::IbWriteBwOneWay => "ib_write_bw_one_way",
-        Peer::Iperf3 => "iperf3",
-    }
 }
 
 /// Reads what the guests printed; every peer must have spoken in every round.
@@ -165,7 +146,7 @@ pub(crate) fn measurement(words: &str) -> Option<(Peer, Line)> {
     let peer = Peer::value_variants()
         .iter()
         .copied()
-        .find(|peer| tag(*peer) == name || name == "plugin" && *peer == Peer::Halo)?;
+        .find(|peer| peer.tag() == name || name == "plugin" && *peer == Peer::Halo)?;
     if rest.starts_with('{') {
         return Some((peer, serde_json::from_str(rest).ok()?));
     }

@@ -56,6 +56,8 @@ pub const TARGETS: &[Target] = {
         target(Shm, 64 * MIB, P50, &[OpenMpi], BandwidthAtLeast(1.5)),
         target(Tcp, 8 * KIB, P50, &[OpenMpi], TimeAtMost(0.8)),
         target(Tcp, 8 * KIB, P50, &[Gloo], TimeAtMost(0.1)),
+        // The same calls with nothing around them, and the addition: what two ranks cannot do without.
+        target(Tcp, 8 * KIB, P50, &[ExchangeFlagSum], TimeAtMost(1.3)),
         target(Tcp, 64 * MIB, P50, &[OpenMpi, Gloo], BandwidthAtLeast(1.3)),
         target(OneMachine, 8, P10, &[IbWriteLat], TimeAtMost(1.3)),
         target(OneMachine, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),

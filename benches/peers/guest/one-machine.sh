@@ -9,8 +9,8 @@ for round in $(seq "$ROUNDS"); do
   fi
   if wanted exchange || wanted exchange_sum || wanted exchange_flag_sum; then
     set -- --rendezvous "$ADDRESS:29520" --address "$ADDRESS" 8:1000 8192:1000 16384:1000 49152:1000
-    chrt -i 0 "$RDMA_FLOOR" --rank 1 "$@" &
-    chrt -i 0 "$RDMA_FLOOR" --rank 0 "$@" || exit 1
+    chrt -i 0 "$EXCHANGE" --rank 1 "$@" &
+    chrt -i 0 "$EXCHANGE" --rank 0 "$@" || exit 1
     wait $! || exit 1
   fi
   if wanted halo; then

@@ -16,7 +16,7 @@ for round in $(seq "$ROUNDS"); do
     for bytes in 8 8192 65536 524288 4194304; do write_lat "$bytes" "$first"; done
   fi
   if wanted exchange || wanted exchange_sum || wanted exchange_flag_sum; then
-    "$RDMA_FLOOR" --rank "$RANK" --rendezvous "$first:29520" --address "$ADDRESS" $work || exit 1
+    "$EXCHANGE" --rank "$RANK" --rendezvous "$first:29520" --address "$ADDRESS" $work || exit 1
   fi
   if wanted halo; then
     "$HALO_RANK" --rank "$RANK" --world 2 --rendezvous "$first:29510" --transport rdma $work >/run/halo.out || exit 1

@@ -1,9 +1,10 @@
 //! TCP on loopback: sockets that are asked again and again, as a transport that polls would.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use super::Side;
+use crate::exchange::moved;
 
 pub(super) struct Socket {
     stream: TcpStream,
@@ -39,15 +40,5 @@ impl Side for Socket {
             done += moved(self.stream.read(&mut self.target[done..]))?;
         }
         Ok(())
-    }
-}
-
-/// Bytes that moved now; none is fine, the end of the connection is not.
-fn moved(result: std::io::Result<usize>) -> std::io::Result<usize> {
-    match result {
-        Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
-        Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-        Err(error) => Err(error),
     }
 }
