@@ -99,7 +99,7 @@ pub(crate) struct Counters {
     name: String,
     rank: usize,
     world: usize,
-    /// What carries this communicator's payloads: one transport, or `mixed`, or `local` for a single rank.
+    /// What carries this communicator's payloads between all ranks: see [`Mesh::carrier`].
     transport: &'static str,
     operations: Vec<Counter>,
     links: Vec<(LinkInfo, Arc<LinkBytes>)>,
@@ -110,28 +110,17 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new(config: &Config, mesh: &Mesh) -> Self {
         let links: Vec<_> = mesh.links().map(|(info, bytes)| (info.clone(), Arc::clone(bytes))).collect();
-        let mut transports = links.iter().map(|(info, _)| info.transport);
-        let transport = match transports.next() {
-            None => "local",
-            Some(first) if transports.all(|other| other == first) => first.name(),
-            Some(_) => "mixed",
-        };
         let operations = Kind::ALL.iter().map(|_| Counter::new()).collect();
         Self {
             name: config.name.clone(),
             rank: config.rank,
             world: config.world,
-            transport,
+            transport: mesh.carrier(),
             operations,
             links,
             clock: Clock::new(),
             failure: OnceLock::new(),
         }
-    }
-
-    /// What carries this communicator's payloads.
-    pub(crate) fn transport(&self) -> &'static str {
-        self.transport
     }
 
     /// When an operation begins.

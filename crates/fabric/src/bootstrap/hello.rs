@@ -188,6 +188,21 @@ pub(super) fn choose(ours: &Hello, theirs: &Hello) -> Result<(Transport, String)
     }
 }
 
+/// What carries payloads between the ranks: one transport's name, `mixed`, or `local` for a single rank. All ranks
+/// compute the same from the same greetings, though each may see but one transport itself.
+pub(super) fn carrier(hellos: &[Hello]) -> Result<&'static str, FabricError> {
+    let mut common = None;
+    for (rank, ours) in hellos.iter().enumerate() {
+        for theirs in &hellos[rank + 1..] {
+            let (transport, _) = choose(ours, theirs)?;
+            if *common.get_or_insert(transport) != transport {
+                return Ok("mixed");
+            }
+        }
+    }
+    Ok(common.map_or("local", Transport::name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +244,20 @@ mod tests {
         let a = Hello { rdma: Ok(port("irdma0")), ..a };
         assert_eq!(choose(&a, &b).unwrap().0, Transport::Rdma);
         assert_eq!(choose(&b, &a).unwrap().0, Transport::Rdma);
+    }
+
+    #[test]
+    fn what_carries_a_world_is_the_same_whoever_asks() {
+        let auto = |rank| hello(rank, TransportChoice::Auto);
+        let elsewhere = |rank| Hello { host_identity: "elsewhere".to_owned(), ..auto(rank) };
+        assert_eq!(carrier(&[auto(0)]).unwrap(), "local");
+        assert_eq!(carrier(&[auto(0), auto(1), auto(2)]).unwrap(), "shm");
+        assert_eq!(carrier(&[auto(0), elsewhere(1)]).unwrap(), "tcp");
+        // Rank 2 has links of one kind only, and still knows that the others do not.
+        assert_eq!(carrier(&[auto(0), auto(1), elsewhere(2)]).unwrap(), "mixed");
+        let named =
+            [hello(0, TransportChoice::Shm), Hello { transport: TransportChoice::Shm, ..elsewhere(1) }];
+        assert!(carrier(&named).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::hello::{Hello, choose};
+use super::hello::{Hello, carrier, choose};
 use super::rails::{self, RailEnds};
 use super::reception::{Reception, Receptions};
 use super::rendezvous::call_until;
@@ -62,7 +62,8 @@ pub(super) fn alone(config: &Config) -> Result<Mesh, FabricError> {
     let Pages { arena, description: pages } = allocate(layout, None)?;
     let control = Control::start(1, Vec::new(), config.peer_timeout, None)?;
     let arena = Arc::new(arena);
-    let place = Place { address: host::outward_address(), layout, arena, pages, endpoint: None };
+    let (address, carrier) = (host::outward_address(), carrier(&[])?);
+    let place = Place { address, carrier, layout, arena, pages, endpoint: None };
     Ok(Mesh::assemble(0, place, vec![None], control))
 }
 
@@ -78,6 +79,7 @@ pub(super) fn connect(
 ) -> Result<Mesh, FabricError> {
     let layout = layout(config);
     let choices = choose_all(config.rank, hellos)?;
+    let carrier = carrier(hellos)?;
     let uses = |transport| choices.iter().flatten().any(|chosen: &Chosen| chosen.info.transport == transport);
     let first = ports.as_ref().ok().filter(|_| uses(Transport::Rdma)).map(RdmaPorts::first);
     let device = first.map(|first| first.context.name());
@@ -143,7 +145,7 @@ pub(super) fn connect(
         });
     }
     all_ready(&mut joining, deadline)?;
-    let place = Place { address, layout, arena, pages, endpoint };
+    let place = Place { address, carrier, layout, arena, pages, endpoint };
     assemble(config, place, joining, links)
 }
 

@@ -106,6 +106,8 @@ fn add(counter: &AtomicU64, more: u64) {
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) address: IpAddr,
+    /// What carries payloads between all ranks, in a word.
+    pub(crate) carrier: &'static str,
     pub(crate) layout: Layout,
     pub(crate) arena: Arc<Arena>,
     /// What the arena's pages are, in words.
@@ -119,6 +121,7 @@ pub(crate) struct Place {
 pub struct Mesh {
     rank: usize,
     address: IpAddr,
+    carrier: &'static str,
     layout: Layout,
     // Links borrow nothing from the arena but write into it; they are dropped first, with the NIC's registration.
     peers: Vec<Option<Peer>>,
@@ -159,14 +162,33 @@ impl Mesh {
     }
 
     pub(crate) fn assemble(rank: usize, place: Place, peers: Vec<Option<Peer>>, control: Control) -> Self {
-        let Place { address, layout, arena, pages, endpoint } = place;
+        let Place { address, carrier, layout, arena, pages, endpoint } = place;
         let (registry, shares, shared) = (Registry::new(), 0, Shared::new());
-        Self { rank, address, layout, peers, arena, pages, control, endpoint, registry, shares, shared }
+        Self {
+            rank,
+            address,
+            carrier,
+            layout,
+            peers,
+            arena,
+            pages,
+            control,
+            endpoint,
+            registry,
+            shares,
+            shared,
+        }
     }
 
     /// The links, in rank order, without this rank's own place.
     pub fn links(&self) -> impl Iterator<Item = (&LinkInfo, &Arc<LinkBytes>)> {
         self.peers.iter().flatten().map(|peer| (&peer.info, &peer.bytes))
+    }
+
+    /// What carries payloads between the ranks, the same on all of them: `shm`, `rdma` or `tcp`, `mixed` where it is not the
+    /// same between all, or `local` for a single rank.
+    pub fn carrier(&self) -> &'static str {
+        self.carrier
     }
 
     /// The address that this rank gave its peers.
