@@ -31,6 +31,8 @@ pub struct Queue<'c, 'b> {
     jobs: VecDeque<Job<'b>>,
     /// How many have been done; the number of the first one in `jobs`.
     done: u64,
+    /// What ended all that were left.
+    failure: Option<Error>,
     idle_since: Option<Instant>,
 }
 
@@ -41,7 +43,7 @@ pub struct Ticket(u64);
 impl Communicator {
     /// A queue for operations that do not block.
     pub fn queue<'b>(&mut self) -> Queue<'_, 'b> {
-        Queue { communicator: self, jobs: VecDeque::new(), done: 0, idle_since: None }
+        Queue { communicator: self, jobs: VecDeque::new(), done: 0, failure: None, idle_since: None }
     }
 }
 
@@ -71,7 +73,15 @@ impl<'b> Queue<'_, 'b> {
     ///
     /// # Errors
     /// As [`Queue::test`].
+    ///
+    /// # Panics
+    /// If the ticket is another queue's, and this one has not started as many operations.
     pub fn wait(&mut self, ticket: Ticket) -> Result<(), Error> {
+        let started = self.done + self.jobs.len() as u64;
+        assert!(
+            ticket.0 < started || self.failure.is_some(),
+            "{ticket:?} of another queue: {started} started"
+        );
         let mut wait = Wait::new(&self.communicator.config);
         while ticket.0 >= self.done {
             if self.advance()? {
@@ -93,31 +103,36 @@ impl<'b> Queue<'_, 'b> {
 
     fn complete(&mut self) -> Result<(), Error> {
         match self.jobs.len() as u64 {
-            0 => Ok(()),
+            0 => self.failure.clone().map_or(Ok(()), Err),
             left => self.wait(Ticket(self.done + left - 1)),
         }
     }
 
     /// Does what can be done now; whether that was anything.
     fn advance(&mut self) -> Result<bool, Error> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        self.step().inspect_err(|error| {
+            // Nothing of them can be done any more.
+            self.jobs.clear();
+            self.failure = Some(error.clone());
+        })
+    }
+
+    fn step(&mut self) -> Result<bool, Error> {
         let mut any = false;
         while let Some(job) = self.jobs.front_mut() {
-            let progress = self.communicator.step(job).inspect_err(|_| self.idle_since = None);
-            match progress {
-                Ok(Progress::Done) => {
+            match self.communicator.step(job)? {
+                Progress::Done => {
                     self.jobs.pop_front();
                     self.done += 1;
                 }
-                Ok(Progress::Moved) => {}
-                Ok(Progress::Idle) => {
+                Progress::Moved => {}
+                Progress::Idle => {
                     let since = *self.idle_since.get_or_insert_with(Instant::now);
                     self.communicator.be_patient(job, since.elapsed())?;
                     return Ok(any);
-                }
-                Err(error) => {
-                    // Nothing of them can be done any more.
-                    self.jobs.clear();
-                    return Err(error);
                 }
             }
             self.idle_since = None;
