@@ -35,9 +35,10 @@ impl Communicator {
         let leads = color.is_some() && members.len() > 1 && members[0] == self.rank();
         let (invitation, opened) = if leads { self.invite() } else { (Invitation::None, None) };
         let invitations = self.exchange(&invitation)?;
+        // Counted by ranks without a color, too: the number is part of a name that all must agree on.
+        self.splits += 1;
         let Some(color) = color else { return Ok(None) };
 
-        self.splits += 1;
         let rank = members.iter().position(|member| *member == self.rank()).unwrap_or_default();
         let mut config = self.config.clone();
         config.name = format!("{}/{}:{color}", config.name, self.splits);
