@@ -78,18 +78,33 @@ pub(crate) struct Operation {
     pub(crate) epoch: u32,
     /// Bytes of one rank's block: what one rank contributes.
     pub(crate) bytes: usize,
+    /// A digest of the sizes that a group has put together; 0 for an operation of its own.
+    pub(crate) members: u16,
 }
 
 const NO_ROOT: u64 = 0xfff;
+/// No buffer is longer: addresses of processes have 47 bits, with five levels of pages 56, and machines less memory.
+const SIZE_BITS: u32 = 48;
+
+/// What stands for the sizes of a group's operations and their order. One alone is as good as an operation of its own.
+pub(crate) fn digest(sizes: impl ExactSizeIterator<Item = usize>) -> u16 {
+    if sizes.len() < 2 {
+        return 0;
+    }
+    // FNV-1a: <https://www.rfc-editor.org/rfc/rfc9923>.
+    let hash = sizes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, size| (hash ^ size as u64).wrapping_mul(0x0100_0000_01b3));
+    ((hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48) as u16).max(1)
+}
 
 impl Operation {
-    /// kind 4 bits, dtype 8, reduction 8, root 12, epoch 32; and the bytes.
+    /// kind 4 bits, dtype 8, reduction 8, root 12, epoch 32; and the bytes 48, members 16.
     pub(crate) fn tag(&self) -> Tag {
         let root = self.root.map_or(NO_ROOT, |root| root as u64);
         let op = self.op.map_or(0, |op| op as u64);
         let operation =
             u64::from(self.epoch) << 32 | root << 20 | op << 12 | (self.dtype as u64) << 4 | self.kind as u64;
-        Tag { operation, size: self.bytes as u64 }
+        Tag { operation, size: u64::from(self.members) << SIZE_BITS | self.bytes as u64 }
     }
 
     /// The operation behind a peer's tag, if it is one.
@@ -105,7 +120,8 @@ impl Operation {
             op,
             root: Some(field(20, 12)).filter(|root| *root != NO_ROOT).map(|root| root as usize),
             epoch: (tag.operation >> 32) as u32,
-            bytes: tag.size as usize,
+            bytes: (tag.size & ((1 << SIZE_BITS) - 1)) as usize,
+            members: (tag.size >> SIZE_BITS) as u16,
         })
     }
 }
@@ -121,6 +137,9 @@ impl fmt::Display for Operation {
         }
         if let Some(root) = self.root {
             write!(f, " root {root}")?;
+        }
+        if self.members > 0 {
+            write!(f, ", group #{:04x}", self.members)?;
         }
         if self.epoch > 0 {
             write!(f, " (operation {})", self.epoch)?;
@@ -142,11 +161,22 @@ mod tests {
             op in proptest::option::of(proptest::sample::select(&ReduceOp::ALL[..])),
             root in proptest::option::of(0usize..1024),
             epoch: u32,
-            bytes: u32,
+            bytes in 0usize..1 << SIZE_BITS,
+            members: u16,
         ) {
-            let operation = Operation { kind, dtype, op, root, epoch, bytes: bytes as usize };
+            let operation = Operation { kind, dtype, op, root, epoch, bytes, members };
             prop_assert_eq!(Operation::from_tag(operation.tag()), Some(operation));
         }
+    }
+
+    #[test]
+    fn a_digest_tells_orders_and_sizes_apart() {
+        let of = |sizes: &[usize]| digest(sizes.iter().copied());
+        assert!(
+            of(&[8, 16]) != of(&[16, 8]) && of(&[8, 16]) != of(&[12, 12]) && of(&[24, 0]) != of(&[0, 24])
+        );
+        assert_eq!((of(&[]), of(&[8])), (0, 0));
+        assert_eq!(of(&[8, 16]), of(&[8, 16]));
     }
 
     #[test]

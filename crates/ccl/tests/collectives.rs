@@ -364,6 +364,19 @@ fn a_split_makes_communicators_of_their_own_and_leaves_the_first_one() {
     });
 }
 
+#[test]
+fn a_rank_without_a_color_can_have_one_the_next_time() {
+    run(&configs(3, TransportChoice::Shm), |mut communicator| {
+        let rank = communicator.rank();
+        assert_eq!(communicator.split((rank > 0).then_some(7), 0).unwrap().is_some(), rank > 0);
+        let mut all = communicator.split(Some(0), 0).unwrap().unwrap();
+        let mut sum = [1f32];
+        let out = bytemuck::cast_slice_mut(&mut sum);
+        all.all_reduce(Input::InPlace, out, DType::F32, ReduceOp::Sum).unwrap();
+        assert_eq!(sum[0], 3.0);
+    });
+}
+
 fn sum(output: &mut [f32]) -> Request<'_> {
     let output = bytemuck::cast_slice_mut(output);
     Request::AllReduce { input: Input::InPlace, output, dtype: DType::F32, op: ReduceOp::Sum }

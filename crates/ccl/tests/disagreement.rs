@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::{configs, run};
-use halo_ccl::{Communicator, DType, Error, Input, ReduceOp, TransportChoice};
+use halo_ccl::{Communicator, DType, Error, Input, ReduceOp, Request, TransportChoice};
 
 /// One operation of a rank, with what it may disagree in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +158,63 @@ fn every_pair(world: usize, transport: TransportChoice, goes_on: bool) {
             _ => usize::from(!pairwise),
         };
         assert!(naming >= enough, "{what}: not both sides are named: {texts:?}");
+    }
+}
+
+/// One rank's errors of a queue in which the first operation fails: of that one, the one behind it, both again, one that
+/// is started then, of a group and of an operation by itself.
+fn errors_of_a_queue(mut communicator: Communicator) -> Vec<Option<Error>> {
+    let count = 4 * (communicator.rank() + 1);
+    let (mut first, mut second, mut third) = (vec![0; 4 * count], [0; 16], [0; 16]);
+    let sum =
+        |output| Request::AllReduce { input: Input::InPlace, output, dtype: DType::F32, op: ReduceOp::Sum };
+    let mut errors = Vec::new();
+    let mut queue = communicator.queue();
+    // The peer's message may be here already.
+    if let (Ok(first), Ok(second)) = (queue.start(sum(&mut first)), queue.start(sum(&mut second))) {
+        errors.extend([queue.wait(first), queue.wait(second), queue.wait(first)].map(Result::err));
+        errors.extend([queue.test(first), queue.test(second)].map(Result::err));
+    }
+    errors.push(queue.start(sum(&mut third)).err());
+    errors.push(queue.finish().err());
+    let data = Request::Send { data: &[0; 4], dtype: DType::F32, to: 1 - communicator.rank() };
+    errors.push(communicator.group([data]).err());
+    errors.push(communicator.group([]).err());
+    errors.push(communicator.barrier().err());
+    errors
+}
+
+#[test]
+fn a_queue_that_failed_answers_with_the_failure_and_never_waits() {
+    for transport in [TransportChoice::Shm, TransportChoice::Tcp] {
+        for (rank, errors) in run(&configs(2, transport), errors_of_a_queue).into_iter().enumerate() {
+            let texts: Vec<String> = errors.iter().flatten().map(ToString::to_string).collect();
+            assert!(texts.len() == errors.len() && errors.len() >= 5, "rank {rank}: {errors:?}");
+            assert!(texts.iter().all(|text| *text == texts[0]), "rank {rank}: {texts:?}");
+            assert!(["of 4 x f32", "of 8 x f32"].iter().all(|side| texts[0].contains(side)), "{texts:?}");
+        }
+    }
+}
+
+#[test]
+fn groups_of_the_same_bytes_in_another_order_are_no_match() {
+    let errors = run(&configs(2, TransportChoice::Shm), |mut communicator| {
+        let (mut two, mut four) = ([0; 8], [0; 16]);
+        let sum = |output| Request::AllReduce {
+            input: Input::InPlace,
+            output,
+            dtype: DType::F32,
+            op: ReduceOp::Sum,
+        };
+        let mut members = [sum(&mut two), sum(&mut four)];
+        if communicator.rank() == 1 {
+            members.reverse();
+        }
+        communicator.group(members).and_then(|()| communicator.barrier()).err()
+    });
+    for error in errors {
+        let text = error.expect("every rank notices").to_string();
+        assert!(text.matches("all_reduce of 6 x f32 sum, group #").count() == 2, "{text}");
     }
 }
 

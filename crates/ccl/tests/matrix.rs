@@ -36,8 +36,9 @@ fn every_reduction(communicator: &mut Communicator) {
         let (block, root) = (ELEMENTS * dtype.size(), at % world);
         let inputs: Vec<_> =
             (1..=world as u64).map(|rank| definition::noise(rank * 99 + at as u64, world * block)).collect();
-        // One rank's input is its result, down to the bits of a NaN.
-        let alone = || inputs[0].clone();
+        // One rank's input is its result, down to the bits of a NaN; what is true is 1 in every result.
+        let truth = |byte: &u8| if dtype == DType::Bool { u8::from(*byte != 0) } else { *byte };
+        let alone = || inputs[0].iter().map(truth).collect();
         let expected =
             if world == 1 { alone() } else { definition::reduce(dtype, op, Rounding::Once, &inputs) };
         let own = rank * block..(rank + 1) * block;

@@ -7,7 +7,7 @@ use super::job::{AnyPlan, Job};
 use crate::check;
 use crate::dtype::DType;
 use crate::error::Error;
-use crate::operation::Operation;
+use crate::operation::{Operation, digest};
 use crate::plan::Exchange;
 use crate::reduce_op::ReduceOp;
 use crate::request::{Input, Request};
@@ -33,8 +33,12 @@ impl Communicator {
     /// their order cannot make ranks wait for each other. Every rank passes the same collectives in the same order.
     ///
     /// # Errors
-    /// As [`Communicator::run`]. Refused arguments are found before anything is done.
+    /// As [`Communicator::run`]. Refused arguments are found before anything is sent; where an operation's output begins
+    /// with a copy of its input, that may be there already.
     pub fn group<'a>(&mut self, requests: impl IntoIterator<Item = Request<'a>>) -> Result<(), Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let mut packed = SmallVec::<[(Reduction, Members<'a>); 2]>::new();
         let mut others = SmallVec::<[Job<'a>; 2]>::new();
         let (mut exchange, mut last) = (Exchange::new(&self.mesh), None);
@@ -87,7 +91,9 @@ impl Communicator {
         for Packed { input, output } in &members {
             together.extend_from_slice(input.separate().unwrap_or(output));
         }
-        self.all_reduce(Input::InPlace, &mut together, dtype, op)?;
+        let sizes = digest(members.iter().map(|member| member.output.len()));
+        let job = self.all_reduce_job(Input::InPlace, &mut together, dtype, op, sizes);
+        job.and_then(|mut job| self.complete(&mut job))?;
         let mut start = 0;
         for Packed { output, .. } in &mut members {
             output.copy_from_slice(&together[start..start + output.len()]);

@@ -86,7 +86,9 @@ impl Communicator {
             return Err(error.clone());
         }
         match request {
-            Request::AllReduce { input, output, dtype, op } => self.all_reduce_job(input, output, dtype, op),
+            Request::AllReduce { input, output, dtype, op } => {
+                self.all_reduce_job(input, output, dtype, op, 0)
+            }
             Request::Reduce { input, output, dtype, op, root } => {
                 self.reduce_job(input, output, dtype, op, root)
             }
@@ -120,12 +122,14 @@ impl Communicator {
         }
     }
 
-    fn all_reduce_job<'a>(
+    /// `members` is the digest of those that a group has put together, or 0.
+    pub(super) fn all_reduce_job<'a>(
         &mut self,
         input: Input<'a>,
         output: &'a mut [u8],
         dtype: DType,
         op: ReduceOp,
+        members: u16,
     ) -> Result<Job<'a>, Error> {
         const NAME: &str = "all_reduce";
         let (input, bytes) = (input.separate(), output.len());
@@ -133,10 +137,11 @@ impl Communicator {
         check::whole_elements(NAME, "output", bytes, dtype)?;
         check::same_size(NAME, "input", input.map_or(bytes, <[u8]>::len), bytes, "as the output has")?;
         let operation = self.operation(Kind::AllReduce, dtype, Some(op), None, bytes);
+        let operation = Operation { members, ..operation };
         let (tag, arithmetic) = (operation.tag(), Arithmetic { dtype, op, rounding: self.config.rounding });
         let choice = self.choices.of(bytes);
         let plan = match choice.algorithm {
-            _ if self.world() == 1 => alone(input, output),
+            _ if self.world() == 1 => alone(dtype, input, output),
             Algorithm::OneShot => {
                 let parts = Parts::same(&(0..bytes));
                 let chunk = choice.chunk;
@@ -179,7 +184,7 @@ impl Communicator {
         }
         let operation = self.operation(Kind::Reduce, dtype, Some(op), Some(root), bytes);
         let plan = if self.world() == 1 {
-            alone(input, output)
+            alone(dtype, input, output)
         } else {
             let parts = Parts::Only { rank: root, bytes };
             let arithmetic = Arithmetic { dtype, op, rounding: self.config.rounding };
@@ -209,7 +214,7 @@ impl Communicator {
         };
         let operation = self.operation(Kind::ReduceScatter, dtype, Some(op), None, block);
         let plan = if world == 1 {
-            alone(input, output)
+            alone(dtype, input, output)
         } else {
             let (tag, arithmetic) =
                 (operation.tag(), Arithmetic { dtype, op, rounding: self.config.rounding });
@@ -365,7 +370,7 @@ impl Communicator {
     ) -> Result<Operation, Error> {
         check::whole_elements(name, "data", bytes, dtype)?;
         check::peer(name, peer, self.rank(), self.world())?;
-        Ok(Operation { kind: Kind::SendRecv, dtype, op: None, root: None, epoch: 0, bytes })
+        Ok(Operation { kind: Kind::SendRecv, dtype, op: None, root: None, epoch: 0, bytes, members: 0 })
     }
 
     fn operation(
@@ -378,7 +383,7 @@ impl Communicator {
     ) -> Operation {
         // Zero stays reserved when the count wraps.
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
-        Operation { kind, dtype, op, root, epoch: self.epoch, bytes }
+        Operation { kind, dtype, op, root, epoch: self.epoch, bytes, members: 0 }
     }
 
     pub(super) fn job<'a>(&self, operation: Operation, plan: AnyPlan<'a>) -> Job<'a> {
@@ -406,10 +411,13 @@ impl Communicator {
     }
 }
 
-/// The reduction of a world of one is its input.
-fn alone<'a>(input: Option<&'a [u8]>, output: &'a mut [u8]) -> AnyPlan<'a> {
+/// The reduction of a world of one is its input, with truth values as every result has them.
+fn alone<'a>(dtype: DType, input: Option<&'a [u8]>, output: &'a mut [u8]) -> AnyPlan<'a> {
     if let Some(input) = input {
         output.copy_from_slice(input);
+    }
+    if dtype == DType::Bool {
+        output.iter_mut().for_each(|truth| *truth = u8::from(*truth != 0));
     }
     AnyPlan::Done
 }

@@ -64,7 +64,9 @@ fn formula(algorithm: Algorithm, ranks: usize, bytes: usize, timing: Timing) -> 
 fn simulated(algorithm: Algorithm, ranks: usize, bytes: usize, timing: Timing) -> f64 {
     let simulation = Simulation::timed(ranks, SLOT_BYTES, SLOTS, timing);
     let op = Some(ReduceOp::Sum);
-    let tag = Operation { kind: Kind::AllReduce, dtype: DType::BF16, op, root: None, epoch: 1, bytes }.tag();
+    let tag =
+        Operation { kind: Kind::AllReduce, dtype: DType::BF16, op, root: None, epoch: 1, bytes, members: 0 }
+            .tag();
     let mut outputs = vec![vec![0; bytes]; ranks];
     let fabrics: Vec<_> = (0..ranks).map(|rank| simulation.rank(rank)).collect();
     match algorithm {

@@ -26,7 +26,7 @@ const SLOT: usize = 128;
 
 fn tag(kind: Kind, bytes: usize) -> Tag {
     let op = matches!(kind, Kind::AllReduce | Kind::ReduceScatter).then_some(ReduceOp::Sum);
-    Operation { kind, dtype: DType::F32, op, root: None, epoch: 1, bytes }.tag()
+    Operation { kind, dtype: DType::F32, op, root: None, epoch: 1, bytes, members: 0 }.tag()
 }
 
 /// How a simulation goes.
