@@ -46,18 +46,19 @@ const CALLS: [Call; 18] = [
 ];
 
 impl Call {
-    fn name(self) -> &'static str {
+    /// As errors name it.
+    fn name(self) -> String {
         match self {
-            Self::AllReduce { .. } => "all_reduce",
-            Self::Reduce { .. } => "reduce",
-            Self::AllGather { .. } => "all_gather",
-            Self::ReduceScatter => "reduce_scatter",
-            Self::Broadcast { .. } => "broadcast",
-            Self::Gather { .. } => "gather",
-            Self::Scatter { .. } => "scatter",
-            Self::AllToAll => "all_to_all",
-            Self::Send | Self::Receive => "send/recv",
-            Self::Barrier => "barrier",
+            Self::AllReduce { op, dtype, count } => format!("all_reduce of {count} x {dtype} {op}"),
+            Self::Reduce { root } => format!("reduce of 4 x f32 sum root {root}"),
+            Self::AllGather { count } => format!("all_gather of {count} x f32"),
+            Self::ReduceScatter => "reduce_scatter of 4 x f32 sum".to_owned(),
+            Self::Broadcast { root, count } => format!("broadcast of {count} x f32 root {root}"),
+            Self::Gather { root } => format!("gather of 4 x f32 root {root}"),
+            Self::Scatter { root } => format!("scatter of 4 x f32 root {root}"),
+            Self::AllToAll => "all_to_all of 4 x f32".to_owned(),
+            Self::Send | Self::Receive => "send/recv of 4 x f32".to_owned(),
+            Self::Barrier => "barrier".to_owned(),
         }
     }
 
@@ -143,7 +144,7 @@ fn every_pair(world: usize, transport: TransportChoice, goes_on: bool) {
         let texts: Vec<String> = errors.iter().flatten().map(ToString::to_string).collect();
         println!("{what}: {texts:?}");
         assert_eq!(texts.len(), world, "{what}: not everybody has an error: {errors:?}");
-        let both = |text: &String| text.contains(one.name()) && text.contains(other.name());
+        let both = |text: &String| text.contains(&one.name()) && text.contains(&other.name());
         let timeout = |error: &Error| matches!(error, Error::Timeout { .. });
         // Two that only wait notice at the deadline.
         let deadlock = one.only_waits(0) && other.only_waits(1);

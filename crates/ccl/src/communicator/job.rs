@@ -417,7 +417,9 @@ fn alone<'a>(dtype: DType, input: Option<&'a [u8]>, output: &'a mut [u8]) -> Any
         output.copy_from_slice(input);
     }
     if dtype == DType::Bool {
-        output.iter_mut().for_each(|truth| *truth = u8::from(*truth != 0));
+        for truth in output {
+            *truth = u8::from(*truth != 0);
+        }
     }
     AnyPlan::Done
 }
