@@ -7,6 +7,7 @@
 
 mod blocks;
 mod element;
+mod environment;
 mod float;
 mod instruction_set;
 mod kernel;
@@ -23,6 +24,7 @@ use halo_fabric::Rounding;
 use crate::dtype::DType;
 use crate::reduce_op::ReduceOp;
 use element::{BLOCK, Block};
+use environment::DefaultEnvironment;
 pub(crate) use instruction_set::InstructionSet;
 use kernel::Kernel;
 pub(crate) use partial::{Partial, finish, join};
@@ -52,6 +54,7 @@ pub enum Source<'a> {
 /// # Panics
 /// If lengths differ, there is no source, or the type has no such reduction; the communicator has checked all three.
 pub fn reduce(arithmetic: Arithmetic, sources: &[Source<'_>], output: &mut [u8]) {
+    let _environment = DefaultEnvironment::enter();
     reduce_for(InstructionSet::best(), arithmetic, sources.len(), sources, output);
 }
 

@@ -5,6 +5,7 @@
 
 use halo_fabric::Rounding;
 
+use super::environment::DefaultEnvironment;
 use super::float::{self, Float};
 use super::operator::{Avg, Operator, Prod, Sum};
 use super::wide::{Buffers, Step, Stored};
@@ -44,6 +45,7 @@ impl Arithmetic {
 /// # Panics
 /// If lengths do not fit; the plan has checked them.
 pub(crate) fn join(arithmetic: Arithmetic, so_far: Partial<'_>, own: &[u8], partial: &mut [u8]) {
+    let _environment = DefaultEnvironment::enter();
     join_with(InstructionSet::best(), arithmetic, so_far, own, partial);
 }
 
@@ -58,6 +60,7 @@ pub(crate) fn finish(
     own: Source<'_>,
     output: &mut [u8],
 ) {
+    let _environment = DefaultEnvironment::enter();
     finish_with(InstructionSet::best(), arithmetic, ranks, so_far, own, output);
 }
 
