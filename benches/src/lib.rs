@@ -6,6 +6,7 @@
 
 pub mod allocations;
 pub mod buffer;
+pub mod calls;
 pub mod driver;
 pub mod error;
 pub mod exchange;

@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use halo_benches::error::Error;
 use halo_benches::kernel::{self, Kernel};
+use halo_benches::line::Work;
 use halo_benches::peers::{Peer, Place, local, root};
 use halo_benches::results::{Quantile, Results};
 use halo_benches::setup::{self, Setup};
 use halo_benches::targets::Verdict;
-use halo_benches::{fit, plot, plugin, rig, rounds, table};
+use halo_benches::{calls, fit, plot, plugin, rig, rounds, table};
 use miette::Diagnostic;
 
 /// Measures halo beside its peers, in rounds, and prints every ratio beside its target. It asserts nothing.
@@ -113,6 +114,8 @@ fn run(arguments: &Arguments) -> Result<(), Error> {
         eprintln!("the reduction, and 16 ranks getting ready");
         let machine = (kernel::measure(rounds), setup::measure(16, rounds)?);
         verdicts.extend(table::machine_verdicts(&machine.0, &machine.1));
+        let work = [8, 8 << 10, 200 << 10].map(|bytes| Work { bytes, iterations: 50 });
+        verdicts.push(table::calls_verdict(&calls::of("shm", &work)?));
         Some(machine)
     } else {
         None
@@ -168,10 +171,7 @@ fn show(
         Quantile::P10 => "10th percentile of the operations",
         Quantile::P50 => "median of the operations",
     };
-    let what = match place {
-        Place::PluginTcp | Place::PluginOneMachine | Place::PluginRdma => "one message",
-        _ => "a two-rank sum",
-    };
+    let what = place.operation();
     println!("Time of {what} in us: {which}, median of the rounds; ratios within rounds");
     println!("{}\n", table::times(results, place, peers, quantile));
     let name = place.name().replace([' ', ','], "-").replace("--", "-").to_lowercase();

@@ -42,6 +42,16 @@ impl Place {
     }
 }
 
+impl Place {
+    /// What is timed there.
+    pub fn operation(self) -> &'static str {
+        match self {
+            Self::PluginTcp | Self::PluginOneMachine | Self::PluginRdma => "one message",
+            _ => "a two-rank sum",
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

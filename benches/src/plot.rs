@@ -39,8 +39,8 @@ pub fn draw(
     let area = SVGBackend::new(path, (WIDTH, HEIGHT)).into_drawing_area();
     let done = area.fill(&WHITE).map_err(|error| error.to_string()).and_then(|()| {
         let (left, right) = area.split_horizontally(WIDTH / 2);
-        chart(&left, &format!("{place}: time of a two-rank sum"), "us", &latency)?;
-        chart(&right, &format!("{place}: bus bandwidth"), "GB/s", &bandwidth)?;
+        chart(&left, &format!("{place}: time of {}", place.operation()), "us", &latency)?;
+        chart(&right, &format!("{place}: bandwidth each way"), "GB/s", &bandwidth)?;
         area.present().map_err(|error| error.to_string())
     });
     done.map_err(|cause| Error::Unwritable { path: path.display().to_string(), cause })
@@ -95,8 +95,10 @@ fn style(peer: Peer) -> (RGBColor, u32) {
         Peer::OpenMpi => (RGBColor(30, 90, 180), 1),
         Peer::Mpich => (RGBColor(20, 140, 100), 1),
         Peer::Gloo => (RGBColor(200, 130, 0), 1),
-        Peer::Floor | Peer::IbWriteLat | Peer::Exchange => (RGBColor(120, 120, 120), 2),
-        Peer::FabricWrite | Peer::ExchangeSum | Peer::ExchangeFlagSum => (RGBColor(160, 120, 160), 2),
+        Peer::Floor | Peer::IbWriteLat => (RGBColor(120, 120, 120), 2),
+        Peer::Exchange => (RGBColor(175, 165, 190), 2),
+        Peer::ExchangeSum => (RGBColor(170, 125, 190), 2),
+        Peer::FabricWrite | Peer::ExchangeFlagSum => (RGBColor(120, 60, 150), 2),
         Peer::IbWriteBw | Peer::IbWriteBwOneWay | Peer::Iperf3 => (RGBColor(60, 60, 60), 2),
     }
 }
@@ -130,7 +132,7 @@ mod tests {
         draw(&results, Place::Shm, &[Peer::Halo, Peer::Gloo, Peer::Floor], Quantile::P50, &path).unwrap();
         let svg = std::fs::read_to_string(&path).unwrap();
         assert!(svg.contains("halo") && svg.contains("floor") && !svg.contains("Gloo"), "{svg}");
-        assert!(svg.contains("bus bandwidth") && svg.matches("<polyline").count() >= 4, "{svg}");
+        assert!(svg.contains("bandwidth each way") && svg.matches("<polyline").count() >= 4, "{svg}");
         let nowhere = folder.path().join("no/shm.svg");
         let error = draw(&results, Place::Shm, &[Peer::Halo], Quantile::P50, &nowhere).unwrap_err();
         assert!(matches!(error, Error::Unwritable { .. }), "{error}");

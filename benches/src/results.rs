@@ -51,7 +51,19 @@ impl Results {
 
     /// The median over the rounds of halo's time by the peer's in the same round.
     pub fn ratio(&self, place: Place, peer: Peer, bytes: usize, quantile: Quantile) -> Option<f64> {
-        let ours = self.rounds(place, Peer::Halo, bytes, quantile);
+        self.ratio_of(place, Peer::Halo, peer, bytes, quantile)
+    }
+
+    /// The same of anybody's time.
+    pub fn ratio_of(
+        &self,
+        place: Place,
+        who: Peer,
+        peer: Peer,
+        bytes: usize,
+        quantile: Quantile,
+    ) -> Option<f64> {
+        let ours = self.rounds(place, who, bytes, quantile);
         let theirs = self.rounds(place, peer, bytes, quantile);
         median(ours.iter().filter_map(|(round, ours)| Some(ours / theirs.get(round)?)))
     }

@@ -2,6 +2,7 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::calls::Calls;
 use crate::kernel::{Kernel, LARGE_TARGET};
 use crate::peers::{Peer, Place};
 use crate::results::{Quantile, Results};
@@ -42,7 +43,7 @@ pub fn times(results: &Results, place: Place, peers: &[Peer], quantile: Quantile
 pub fn targets(verdicts: &[Verdict]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["where, size", "halo", "peer", "ratio", "target", "met"]);
+    table.set_header(["where, size", "halo", "peer", "ratio", "target", "met", "least possible"]);
     for verdict in verdicts {
         let met = if verdict.met { "yes" } else { "NO" };
         table.add_row([
@@ -52,6 +53,10 @@ pub fn targets(verdicts: &[Verdict]) -> Table {
             format!("{:.2}", verdict.ratio),
             verdict.target.clone(),
             met.to_owned(),
+            verdict.floor.as_ref().map_or_else(String::new, |least| {
+                let beyond = if least.possible { "" } else { ": out of reach" };
+                format!("{:.2} ({}){beyond}", least.ratio, least.floor)
+            }),
         ]);
     }
     table
@@ -73,6 +78,7 @@ pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
             ratio: kernel.four_small_us / target,
             target: format!("<= {target:.1} us"),
             met: kernel.four_small_us <= target,
+            floor: None,
         });
     }
     verdicts.push(Verdict {
@@ -82,6 +88,7 @@ pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
         ratio: kernel.two_large_ratio,
         target: format!("bandwidth >= {LARGE_TARGET} x"),
         met: kernel.two_large_ratio >= LARGE_TARGET,
+        floor: None,
     });
     let limit = setup::TARGET.as_secs_f64();
     verdicts.push(Verdict {
@@ -91,8 +98,22 @@ pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
         ratio: setup.seconds / limit,
         target: format!("ready in {limit:.0} s"),
         met: setup.seconds <= limit,
+        floor: None,
     });
     verdicts
+}
+
+/// System calls of the thread that runs the operations, where nothing waits long.
+pub fn calls_verdict(calls: &Calls) -> Verdict {
+    Verdict {
+        what: format!("hot path, {} operations over {}", calls.operations, calls.transport),
+        ours: format!("{} system calls", calls.made.len()),
+        theirs: "-".to_owned(),
+        ratio: calls.made.len() as f64 / calls.operations as f64,
+        target: "0 system calls".to_owned(),
+        met: calls.made.is_empty(),
+        floor: None,
+    }
 }
 
 /// Whether any operation of halo allocated; `None` where halo was not measured.
@@ -106,5 +127,6 @@ pub fn hot_path_verdict(results: &Results) -> Option<Verdict> {
         ratio: allocations as f64,
         target: "0 allocations".to_owned(),
         met: allocations == 0,
+        floor: None,
     })
 }

@@ -25,6 +25,14 @@ pub struct Target {
     pub against: &'static [Peer],
     /// How far.
     pub bound: Bound,
+    /// What two ranks cannot do without: where its own time is beyond the bound, nobody's can be within.
+    pub floor: Option<Peer>,
+}
+
+impl Target {
+    const fn above(self, floor: Peer) -> Self {
+        Self { floor: Some(floor), ..self }
+    }
 }
 
 const KIB: usize = 1 << 10;
@@ -37,7 +45,7 @@ const fn target(
     against: &'static [Peer],
     bound: Bound,
 ) -> Target {
-    Target { place, bytes, quantile, against, bound }
+    Target { place, bytes, quantile, against, bound, floor: None }
 }
 
 /// Every target of a two-rank sum, and of the plugin's messages.
@@ -54,16 +62,17 @@ pub const TARGETS: &[Target] = {
         target(Shm, 8 * KIB, P50, &[OpenMpi], TimeAtMost(0.4)),
         target(Shm, 64 * KIB, P50, &[OpenMpi], TimeAtMost(0.5)),
         target(Shm, 64 * MIB, P50, &[OpenMpi], BandwidthAtLeast(1.5)),
-        target(Tcp, 8 * KIB, P50, &[OpenMpi], TimeAtMost(0.8)),
+        target(Tcp, 8 * KIB, P50, &[OpenMpi], TimeAtMost(0.8)).above(ExchangeFlagSum),
         target(Tcp, 8 * KIB, P50, &[Gloo], TimeAtMost(0.1)),
         // The same calls with nothing around them, and the addition: what two ranks cannot do without.
         target(Tcp, 8 * KIB, P50, &[ExchangeFlagSum], TimeAtMost(1.3)),
         target(Tcp, 64 * MIB, P50, &[OpenMpi, Gloo], BandwidthAtLeast(1.3)),
-        target(OneMachine, 8, P10, &[IbWriteLat], TimeAtMost(1.3)),
-        target(OneMachine, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
-        target(OneMachine, 16 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
-        target(OneMachine, 48 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
-        target(TwoMachines, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)),
+        // A payload of 8 bytes needs no flag of its own: both are one write.
+        target(OneMachine, 8, P10, &[IbWriteLat], TimeAtMost(1.3)).above(ExchangeSum),
+        target(OneMachine, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)).above(ExchangeFlagSum),
+        target(OneMachine, 16 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)).above(ExchangeFlagSum),
+        target(OneMachine, 48 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)).above(ExchangeFlagSum),
+        target(TwoMachines, 8 * KIB, P10, &[IbWriteLat], TimeAtMost(1.3)).above(ExchangeFlagSum),
         // What two ranks cannot do without there: both directions at once, and an emulated addition.
         target(OneMachine, 8, P10, &[ExchangeSum], TimeAtMost(1.3)),
         target(OneMachine, 8 * KIB, P10, &[ExchangeSum], TimeAtMost(1.3)),
@@ -77,7 +86,7 @@ pub const TARGETS: &[Target] = {
         target(TwoMachines, 8 * KIB, P10, &[ExchangeFlagSum], TimeAtMost(1.3)),
         // ib_write_bw tells an average, which the median is nearer to.
         target(TwoMachines, 4 * MIB, P50, &[IbWriteBw], BandwidthAtLeast(0.85)),
-        target(TwoMachines, 8 * KIB, P10, &[OpenMpi], TimeAtMost(0.6)),
+        target(TwoMachines, 8 * KIB, P10, &[OpenMpi], TimeAtMost(0.6)).above(ExchangeFlagSum),
         target(PluginTcp, 64 * MIB, P50, &[Iperf3], BandwidthAtLeast(1.0)),
         // 64 MiB as NCCL sends it: in messages of 512 KiB, from a buffer that stays in the cache as iperf3's does.
         target(PluginTcp, 512 * KIB, P50, &[Iperf3], BandwidthAtLeast(1.0)),
@@ -108,6 +117,19 @@ pub struct Verdict {
     pub target: String,
     /// Whether it is kept.
     pub met: bool,
+    /// The same ratio of what two ranks cannot do without, and whether that keeps the bound.
+    pub floor: Option<Least>,
+}
+
+/// The least that anybody needs.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Least {
+    /// Who did no more than that.
+    pub floor: Peer,
+    /// Its time by the peer's.
+    pub ratio: f64,
+    /// Whether the bound can be kept.
+    pub possible: bool,
 }
 
 impl Target {
@@ -125,6 +147,11 @@ impl Target {
                 Bound::BandwidthAtLeast(_) => format!("{:.3} GB/s", bus_bandwidth(self.bytes, time)),
             })
         };
+        let floor = self.floor.and_then(|floor| {
+            let Bound::TimeAtMost(bound) = self.bound else { return None };
+            let ratio = results.ratio_of(self.place, floor, peer, self.bytes, self.quantile)?;
+            Some(Least { floor, ratio, possible: ratio <= bound })
+        });
         let (ratio, met, target) = match self.bound {
             Bound::TimeAtMost(bound) => {
                 (time_ratio, time_ratio <= bound, format!("time <= {bound:.2} x {peer}"))
@@ -141,6 +168,7 @@ impl Target {
             ratio,
             target,
             met,
+            floor,
         })
     }
 }
@@ -183,6 +211,15 @@ mod tests {
             .unwrap();
         assert!((verdict.ratio - 1.2).abs() < 1e-9 && !verdict.met, "{verdict:?}");
         assert!(verdict.theirs.contains("Gloo") && verdict.target.contains("1.30 x Gloo"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_bound_below_the_floor_is_said_to_be_out_of_reach() {
+        let target = target(Place::Tcp, 100, Quantile::P50, &[Peer::OpenMpi], Bound::TimeAtMost(0.5));
+        let measured = [(Peer::Halo, 13.0), (Peer::OpenMpi, 20.0), (Peer::ExchangeFlagSum, 12.0)];
+        let verdict = target.above(Peer::ExchangeFlagSum).verdict(&results(&measured, 100)).unwrap();
+        let least = verdict.floor.unwrap();
+        assert!((least.ratio - 0.6).abs() < 1e-9 && !least.possible && !verdict.met, "{least:?}");
     }
 
     #[test]

@@ -2,8 +2,7 @@
 //! about ranks that are at work: one whose peer lets it wait for milliseconds goes to sleep, for which it needs the
 //! system; so the ranks here are told to stay awake.
 
-use std::process::{Command, Stdio};
-
+use halo_benches::calls;
 use halo_benches::driver::{self, Invocation};
 use halo_benches::line::Work;
 use halo_benches::peers;
@@ -30,44 +29,20 @@ fn awake(process: Invocation) -> Invocation {
 
 #[test]
 fn an_operation_over_shm_makes_no_system_call() {
-    let folder = tempfile::tempdir().unwrap();
-    let trace = folder.path().join("trace");
-    let work = SIZES.map(|bytes| Work { bytes, iterations: 50 }.to_string());
-    let mut ranks = peers::halo("shm", 2).unwrap();
-    let other = ranks.pop().unwrap();
-    // Nor do they give their processors away, for that is a system call too.
-    let busy = [(halo_env::HALO_SPIN.name, "60"), (halo_env::HALO_SLEEP_AFTER.name, "60")];
-    let mut other = Command::new(&other.words[0])
-        .args(&other.words[1..])
-        .args(&work)
-        .envs(busy)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Without -f, strace follows the thread that runs the operations, and not the one that watches the peers.
-    let traced = Command::new("strace")
-        .arg("-o")
-        .arg(&trace)
-        .args(&ranks[0].words)
-        .arg("--marks")
-        .args(&work)
-        .envs(busy)
-        .stdout(Stdio::null())
-        .status()
-        .expect("strace is installed");
-    assert!(traced.success() && other.wait().unwrap().success(), "both ranks ended well");
+    let work = SIZES.map(|bytes| Work { bytes, iterations: 50 });
+    let calls = calls::of("shm", &work).unwrap();
+    let made = &calls.made;
+    assert!(made.is_empty(), "{} system calls in {} operations: {made:#?}", made.len(), calls.operations);
+}
 
-    let trace = std::fs::read_to_string(&trace).unwrap();
-    let (mut timed, mut marks, mut calls) = (false, 0, Vec::new());
-    for call in trace.lines() {
-        if call.starts_with("write(1, \"begin") {
-            (timed, marks) = (true, marks + 1);
-        } else if call.starts_with("write(1, \"end") {
-            timed = false;
-        } else if timed {
-            calls.push(call);
-        }
-    }
-    assert_eq!(marks, SIZES.len(), "every size was traced");
-    assert!(calls.is_empty(), "{} system calls in {} operations: {calls:#?}", calls.len(), SIZES.len() * 50);
+#[test]
+fn an_operation_over_tcp_calls_its_socket_and_nothing_else() {
+    let calls = calls::of("tcp", &[Work { bytes: 8 << 10, iterations: 50 }]).unwrap();
+    let others: Vec<_> = calls
+        .made
+        .iter()
+        .filter(|call| !call.starts_with("readv(") && !call.starts_with("writev("))
+        .collect();
+    assert!(others.is_empty(), "{others:#?}");
+    assert_eq!(calls.made.iter().filter(|call| call.starts_with("writev(")).count(), 50, "one write each");
 }

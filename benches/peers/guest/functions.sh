@@ -59,4 +59,15 @@ write_bw() {
   fi
 }
 
+# rounds_of MEASURE...: all of them in every round, another one first in each.
+rounds_of() {
+  for round in $(seq "$ROUNDS"); do
+    echo "@ round $round"
+    for measure in "$@"; do "$measure"; done
+    next=$1
+    shift
+    set -- "$@" "$next"
+  done
+}
+
 tagged() { sed -u -n "s/^{/@ $1 {/p"; }

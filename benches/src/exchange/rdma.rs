@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use halo_fabric::Arena;
 use halo_verbs::{
@@ -17,6 +18,10 @@ use super::{Outcome, Pair, Partner};
 const INLINE: u32 = 64;
 /// Work requests in flight, far more than the one or two that there are.
 const DEPTH: u32 = 64;
+/// Turns of the wait before a look at what has failed: far more than an exchange takes.
+const TURNS_TO_A_LOOK: u32 = 10_000_000;
+/// How long the other rank's write may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of the flag, a write of its own or the end of the payload.
 const FLAG: usize = 8;
 
@@ -73,6 +78,19 @@ impl Verbs {
     fn half(&self) -> usize {
         self.posted as usize % 2 * self.room
     }
+
+    /// Takes what has completed.
+    fn look(&mut self) -> Outcome {
+        let (mut completed, mut failed) = (self.completed, None);
+        self.queue.completions().poll::<16>(|completion| {
+            if completion.succeeded() { completed = completion.id } else { failed = Some(completion) }
+        })?;
+        if let Some(failed) = failed {
+            return Err(self.queue.completions().explain(&failed).into());
+        }
+        self.completed = completed;
+        Ok(())
+    }
 }
 
 impl Pair for Verbs {
@@ -92,16 +110,18 @@ impl Pair for Verbs {
             self.arena.store(half + flag, self.posted);
             self.queue.post(&[write.signaled(self.posted)])?;
         }
-        while self.arena.load(place + flag) != self.posted {}
-        while self.posted - self.completed > u64::from(DEPTH) / 2 {
-            let (mut completed, mut failed) = (self.completed, None);
-            self.queue.completions().poll::<16>(|completion| {
-                if completion.succeeded() { completed = completion.id } else { failed = Some(completion) }
-            })?;
-            if let Some(failed) = failed {
-                return Err(self.queue.completions().explain(&failed).into());
+        let (mut turns, mut since) = (0u32, None);
+        while self.arena.load(place + flag) != self.posted {
+            turns += 1;
+            if turns.is_multiple_of(TURNS_TO_A_LOOK) {
+                self.look()?;
+                if since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+                    return Err(format!("the other rank's write {} did not come", self.posted).into());
+                }
             }
-            self.completed = completed;
+        }
+        while self.posted - self.completed > u64::from(DEPTH) / 2 {
+            self.look()?;
         }
         Ok(())
     }
