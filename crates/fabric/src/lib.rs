@@ -24,6 +24,7 @@ mod memory;
 mod mesh;
 mod message;
 mod pages;
+mod poll;
 mod rdma;
 mod registration;
 mod shared;

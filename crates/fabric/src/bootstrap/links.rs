@@ -86,7 +86,7 @@ pub(super) fn connect(
     let Pages { arena, description: pages } = allocate(layout, device)?;
     let arena = Arc::new(arena);
     tracing::info!(rank = config.rank, bytes = arena.len(), pages, "arena allocated");
-    let exchange = if uses(Transport::Shm) { Some(ShmExchange::open()?) } else { None };
+    let mut exchange = if uses(Transport::Shm) { Some(ShmExchange::open()?) } else { None };
     let endpoint = match ports {
         Ok(ports) if uses(Transport::Rdma) => {
             let rails = choices.iter().flatten().flat_map(|chosen| &chosen.rails);
@@ -116,7 +116,7 @@ pub(super) fn connect(
     }
     let offers =
         exchange_offers(config, &mut joining, exchange.as_ref(), endpoint.as_ref(), layout, deadline)?;
-    let arenas = share_memory(config, &joining, &offers, exchange.as_ref(), &arena, deadline)?;
+    let arenas = share_memory(config, &joining, &offers, exchange.as_mut(), &arena, deadline)?;
 
     let mut links = Vec::new();
     for ((peer, offer), theirs) in joining.iter_mut().zip(offers).zip(arenas) {
@@ -232,7 +232,7 @@ fn share_memory(
     config: &Config,
     joining: &[Joining],
     offers: &[Offer],
-    exchange: Option<&ShmExchange>,
+    exchange: Option<&mut ShmExchange>,
     arena: &Arena,
     deadline: Instant,
 ) -> Result<Vec<Option<Arena>>, FabricError> {
@@ -240,7 +240,7 @@ fn share_memory(
     let Some(exchange) = exchange else { return Ok(taken) };
     for offer in offers {
         if let Offer::Shm(offer) = offer {
-            ShmExchange::push(offer, config.rank, arena)?;
+            ShmExchange::push(offer, config.rank, arena, deadline)?;
         }
     }
     for _ in offers.iter().filter(|offer| matches!(offer, Offer::Shm(_))) {

@@ -91,8 +91,8 @@ impl Mesh {
             });
         }
         self.shares += 1;
-        if let Some(exchange) = exchange {
-            self.exchange_memory(&exchange, &memory, bytes, &invitations, deadline)?;
+        if let Some(mut exchange) = exchange {
+            self.exchange_memory(&mut exchange, &memory, bytes, &invitations, deadline)?;
         }
         let (start, memory) = (memory.base().as_ptr(), Arc::new(memory));
         // SAFETY: the buffer owns the memory and, declared after its registration, outlives it.
@@ -104,7 +104,7 @@ impl Mesh {
     /// Pushes the memory to every peer of this host and maps theirs.
     fn exchange_memory(
         &mut self,
-        exchange: &ShmExchange,
+        exchange: &mut ShmExchange,
         memory: &Arena,
         bytes: usize,
         invitations: &[Invitation],
@@ -119,7 +119,7 @@ impl Mesh {
             .collect();
         for (rank, _) in &local {
             if let Some(offer) = &invitations[*rank].offer {
-                ShmExchange::push(offer, self.rank, memory)?;
+                ShmExchange::push(offer, self.rank, memory, deadline)?;
             }
         }
         for _ in 0..local.len() {
