@@ -1,21 +1,21 @@
 //! How much memory a process may have: what the system has left, in ordinary pages and in its pool of huge ones, and what
-//! control groups allow. Shared memory is taken page by page, as it is touched; who is not refused before is killed then.
+//! control groups have left. Shared memory is taken page by page, as it is touched; who is not refused before is killed then.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Whether `bytes` bytes more can be had, else why not.
 pub(crate) fn room_for(bytes: usize) -> Result<(), String> {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limit = |folder: &Path| fs::read_to_string(folder.join("memory.max")).ok();
-    check(bytes, &meminfo, smallest_limit(&groups, limit))
+    check(bytes, &meminfo, Group::tightest(&groups, Path::new("/sys/fs/cgroup")).as_ref())
 }
 
-fn check(bytes: usize, meminfo: &str, limit: Option<usize>) -> Result<(), String> {
+fn check(bytes: usize, meminfo: &str, group: Option<&Group>) -> Result<(), String> {
     let mebibytes = |bytes: usize| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    if let Some(limit) = limit.filter(|limit| bytes > *limit) {
-        return Err(format!("the control group of this process may have {} (memory.max)", mebibytes(limit)));
+    if let Some(Group { folder, limit, left }) = group.filter(|group| bytes > group.left) {
+        let (folder, left, limit) = (folder.display(), mebibytes(*left), mebibytes(*limit));
+        return Err(format!("the control group {folder} has {left} left of {limit} (memory.max)"));
     }
     let left = entry(meminfo, "MemAvailable").map(|kibibytes| kibibytes << 10);
     match left.filter(|left| bytes > *left && !Pool::parse(meminfo).has_room_for(bytes)) {
@@ -54,13 +54,39 @@ impl Pool {
     }
 }
 
-/// The smallest limit of the process's group and those around it. `groups` is /proc/self/cgroup; version 2 alone.
-fn smallest_limit(groups: &str, limit: impl Fn(&Path) -> Option<String>) -> Option<usize> {
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let root = Path::new("/sys/fs/cgroup");
-    let own = root.join(path);
-    let around = own.ancestors().take_while(|folder| folder.starts_with(root));
-    around.filter_map(|folder| limit(folder)?.trim().parse().ok()).min()
+/// A control group with a limit, and what it has left.
+#[derive(Debug, PartialEq, Eq)]
+struct Group {
+    folder: PathBuf,
+    limit: usize,
+    left: usize,
+}
+
+impl Group {
+    /// Of the process's group and those around it the one that has least left. `groups` is /proc/self/cgroup; version 2
+    /// alone.
+    fn tightest(groups: &str, root: &Path) -> Option<Self> {
+        let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let own = root.join(path);
+        let around = own.ancestors().take_while(|folder| folder.starts_with(root));
+        around.filter_map(Self::read).min_by_key(|group| group.left)
+    }
+
+    /// None without a limit.
+    fn read(folder: &Path) -> Option<Self> {
+        let read = |file| fs::read_to_string(folder.join(file)).ok();
+        let number = |file| read(file)?.trim().parse::<usize>().ok();
+        let (limit, used) = (number("memory.max")?, number("memory.current").unwrap_or(0));
+        // What of files was not used lately is given back before anybody is killed.
+        let spare = read("memory.stat").and_then(|stat| inactive_file(&stat)).unwrap_or(0);
+        let left = limit.saturating_sub(used.saturating_sub(spare));
+        Some(Self { folder: folder.to_owned(), limit, left })
+    }
+}
+
+/// Bytes of files in memory that were not used lately, of memory.stat.
+fn inactive_file(stat: &str) -> Option<usize> {
+    stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -75,9 +101,10 @@ mod tests {
         assert_eq!(check(8193, "", None), Ok(()), "a system that does not tell");
         let told = check(8193, MEMINFO, None).unwrap_err();
         assert!(told.contains("0.0 MiB left (MemAvailable)"), "{told}");
-        assert_eq!(check(4096, MEMINFO, Some(4096)), Ok(()));
-        let told = check(5 << 20, MEMINFO, Some(4 << 20)).unwrap_err();
-        assert!(told.contains("4.0 MiB (memory.max)"), "{told}");
+        let group = |left| Group { folder: "/sys/fs/cgroup/a".into(), limit: 64 << 20, left };
+        assert_eq!(check(4096, MEMINFO, Some(&group(4096))), Ok(()));
+        let told = check(5 << 20, MEMINFO, Some(&group(4 << 20))).unwrap_err();
+        assert_eq!(told, "the control group /sys/fs/cgroup/a has 4.0 MiB left of 64.0 MiB (memory.max)");
         let pool = MEMINFO.replace("  2 kB", "  8 kB");
         assert_eq!(
             check(16384, &pool, None),
@@ -95,16 +122,45 @@ mod tests {
         assert_eq!(Pool::parse(""), Pool { page_bytes: 2 << 20, free: 0 });
     }
 
+    /// Invents a group's files.
+    fn invent(folder: &Path, max: &str, current: &str, inactive: usize) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("memory.max"), format!("{max}\n")).unwrap();
+        fs::write(folder.join("memory.current"), format!("{current}\n")).unwrap();
+        let stat = format!("anon 7\ninactive_anon 9\nactive_file 8\ninactive_file {inactive}\nslab 3\n");
+        fs::write(folder.join("memory.stat"), stat).unwrap();
+    }
+
+    #[test]
+    fn a_group_has_left_what_it_does_not_use_or_could_give_back() {
+        let root = tempfile::tempdir().unwrap();
+        let left = |max: &str, current: &str, inactive: usize| {
+            invent(root.path(), max, current, inactive);
+            Group::read(root.path()).map(|group| (group.left, group.limit))
+        };
+        assert_eq!(left("1000", "700", 0), Some((300, 1000)));
+        assert_eq!(left("1000", "700", 200), Some((500, 1000)));
+        assert_eq!(left("1000", "1100", 0), Some((0, 1000)), "a limit that was lowered");
+        assert_eq!(left("1000", "100", 200), Some((1000, 1000)), "numbers of different moments");
+        assert_eq!(left("max", "700", 0), None);
+        fs::remove_file(root.path().join("memory.stat")).unwrap();
+        fs::write(root.path().join("memory.max"), "1000\n").unwrap();
+        assert_eq!(Group::read(root.path()).unwrap().left, 300, "a kernel that tells less");
+    }
+
     #[test]
     fn every_group_around_the_process_limits_it() {
-        let limits = |folder: &Path| match folder.strip_prefix("/sys/fs/cgroup").unwrap().to_str()? {
-            "a/b" => Some("max\n".to_owned()),
-            "a" => Some("500\n".to_owned()),
-            "" => Some("900\n".to_owned()),
-            other => panic!("asked for {other}"),
-        };
-        assert_eq!(smallest_limit("4:memory:/x\n0::/a/b\n", limits), Some(500));
-        assert_eq!(smallest_limit("0::/\n", limits), Some(900));
-        assert_eq!(smallest_limit("4:memory:/x\n", limits), None);
+        let root = tempfile::tempdir().unwrap();
+        let (outer, inner) = (root.path().join("a"), root.path().join("a/b"));
+        let tightest = |groups| Group::tightest(groups, root.path()).map(|group| (group.folder, group.left));
+        invent(&outer, "900", "600", 100);
+        invent(&inner, "500", "50", 0);
+        assert_eq!(tightest("4:memory:/x\n0::/a/b\n"), Some((outer.clone(), 400)));
+        invent(&inner, "500", "150", 0);
+        assert_eq!(tightest("0::/a/b\n"), Some((inner.clone(), 350)));
+        invent(&inner, "max", "150", 0);
+        assert_eq!(tightest("0::/a/b\n"), Some((outer, 400)));
+        assert_eq!(tightest("0::/\n"), None, "the root has no limit");
+        assert_eq!(tightest("4:memory:/x\n"), None);
     }
 }
