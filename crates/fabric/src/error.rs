@@ -389,6 +389,23 @@ pub enum FabricError {
         cause: String,
     },
 
+    /// A device has no queues for so many slots.
+    #[error("{device} does not make the queues for HALO_SLOTS={slots}, {depth} work requests each: {cause}")]
+    #[diagnostic(
+        code("HALO-E0228"),
+        help("lower HALO_SLOTS on every rank, and raise HALO_SLOT_BYTES instead if large messages need it")
+    )]
+    TooManySlots {
+        /// Which device.
+        device: String,
+        /// The slots per peer.
+        slots: usize,
+        /// The work requests that each queue must hold for them.
+        depth: u32,
+        /// What the device allows, or its refusal.
+        cause: String,
+    },
+
     /// The communicator was closed.
     #[error("the communicator is closed")]
     #[diagnostic(code("HALO-E0225"), help("create a new communicator"))]

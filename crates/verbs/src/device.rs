@@ -132,6 +132,15 @@ pub struct Port {
     pub gids: u32,
 }
 
+/// How deep a device's queues may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Work requests that a queue pair holds: `max_qp_wr`.
+    pub work_requests: u32,
+    /// Completions that a completion queue holds: `max_cqe`.
+    pub completions: u32,
+}
+
 impl Context {
     /// Opens a device by name.
     ///
@@ -169,11 +178,25 @@ impl Context {
     /// # Errors
     /// The device does not answer.
     pub fn ports(&self) -> Result<u8, Error> {
+        Ok(self.attributes()?.phys_port_cnt)
+    }
+
+    /// How deep its queues may be. The device may still refuse what is within these limits.
+    ///
+    /// # Errors
+    /// The device does not answer.
+    pub fn queue_limits(&self) -> Result<QueueLimits, Error> {
+        let attributes = self.attributes()?;
+        let most = |limit: i32| u32::try_from(limit).unwrap_or(0);
+        Ok(QueueLimits { work_requests: most(attributes.max_qp_wr), completions: most(attributes.max_cqe) })
+    }
+
+    fn attributes(&self) -> Result<sys::ibv_device_attr, Error> {
         let mut attributes = sys::ibv_device_attr::default();
         // SAFETY: an open context; the attributes are written.
         let status = unsafe { (self.library.ibv_query_device)(self.raw.as_ptr(), &raw mut attributes) };
         self.check("ibv_query_device", status)?;
-        Ok(attributes.phys_port_cnt)
+        Ok(attributes)
     }
 
     /// A port's attributes.

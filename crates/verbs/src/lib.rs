@@ -29,7 +29,7 @@ mod sys;
 mod work_request;
 
 pub use completion::{Completion, CompletionQueue};
-pub use device::{Context, Device, LinkLayer, Port, PortState, TransportKind, devices};
+pub use device::{Context, Device, LinkLayer, Port, PortState, QueueLimits, TransportKind, devices};
 pub use error::Error;
 pub use events::AsyncEvent;
 pub use gid::{Choice, Gid, GidKind, choose};

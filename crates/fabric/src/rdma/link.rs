@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use halo_verbs::WorkRequest;
 
+use super::depth::queue_depth;
 use super::journal::Placed;
 use super::memory::Memory;
 use super::rail::Rail;
@@ -51,12 +52,6 @@ pub(crate) struct RdmaLink {
 }
 
 impl RdmaLink {
-    /// Work requests that must fit the queue: two per message in flight and one per credit, which the slots bound, and
-    /// a quarter of the depth that may be unsignaled. That is five per slot; the rest is for completions not seen yet.
-    pub(crate) fn queue_depth(layout: Layout) -> u32 {
-        (8 * layout.slots as u32).max(16)
-    }
-
     pub(super) fn new(
         rank: usize,
         peer: usize,
@@ -66,7 +61,7 @@ impl RdmaLink {
         several: Option<Several>,
     ) -> Self {
         // No operation allocates: each takes two work requests, and the queue holds no more.
-        let unread = VecDeque::with_capacity(Self::queue_depth(layout) as usize / 2);
+        let unread = VecDeque::with_capacity(queue_depth(layout) as usize / 2);
         let rails = rails.into_iter().map(Some).collect();
         Self { rank, peer, layout, rails, memory, unread, lent: None, several: several.map(Box::new) }
     }

@@ -7,6 +7,7 @@
 //! and does not care by which rail it comes, so every message may go by any: `stripes` chooses, `journal` knows what to
 //! write again when a rail is lost.
 
+mod depth;
 mod journal;
 mod link;
 mod memory;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use halo_verbs::{CompletionQueue, ProtectionDomain, QueuePair, QueuePairAddress, QueuePairLimits};
 use serde::{Deserialize, Serialize};
 
+use super::depth::{self, queue_depth};
 use super::link::RdmaLink;
 use super::memory::Memory;
 use super::port_watch::{PortWatch, PortsDown};
@@ -31,6 +32,7 @@ impl RdmaPorts {
         used: &[usize],
     ) -> Result<RdmaEndpoint, FabricError> {
         let ports: Vec<(usize, Port)> = used.iter().map(|place| (*place, self.all[*place].clone())).collect();
+        ports.iter().try_for_each(|(_, port)| depth::check(&port.choice.context, layout))?;
         let domain = |(_, port): &(usize, Port)| ProtectionDomain::new(Arc::clone(&port.choice.context));
         let domains = ports.iter().map(domain).collect::<Result<Vec<_>, _>>()?;
         let (base, bytes) = (arena.base(), arena.len());
@@ -109,15 +111,18 @@ impl RdmaEndpoint {
     }
 
     fn pair(&self, port: usize, layout: Layout) -> Result<QueuePair, FabricError> {
-        let depth = RdmaLink::queue_depth(layout);
+        let depth = queue_depth(layout);
         let domain = &self.domains[port];
-        let completions = CompletionQueue::new(Arc::clone(domain.context()), depth)?;
+        let choice = self.ports[port].1.choice.clone();
         let limits = QueuePairLimits { sends: depth, receives: 1, inline_bytes: LINE as u32 };
         // An unpredictable first packet number keeps packets of an earlier connection out of this one.
         let random = nonce()?;
         let first_packet = u32::from_le_bytes([random[0], random[1], random[2], 0]);
-        let choice = self.ports[port].1.choice.clone();
-        Ok(QueuePair::new(Arc::clone(domain), completions, choice, limits, first_packet)?)
+        CompletionQueue::new(Arc::clone(domain.context()), depth)
+            .and_then(|completions| {
+                QueuePair::new(Arc::clone(domain), completions, choice, limits, first_packet)
+            })
+            .map_err(|error| depth::refused(domain.context().name(), layout, error))
     }
 }
 
@@ -156,7 +161,7 @@ impl RdmaPending {
             let address = QueuePairAddress { number, first_packet, gid, mtu };
             pair.connect(&address).map_err(|error| error.to_string())?;
             let remote = RemoteArena { address: arena, keys: Parts::from_list(keys, layout.arena_bytes()) };
-            rails.push(Rail::new(pair, port, remote, RdmaLink::queue_depth(layout)));
+            rails.push(Rail::new(pair, port, remote, queue_depth(layout)));
         }
         let several = (rails.len() > 1)
             .then(|| Several::new(names, layout, talk.unwrap_or_default(), down, on_loss, host));
