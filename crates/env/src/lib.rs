@@ -39,7 +39,7 @@ variables! {
     HALO_INTERFACE, "The network interface whose address is given to peers for tcp data and that chooses the RDMA device, e.g. `enp1s0`. ", "the interface that routes to the rendezvous";
     HALO_ADDRESS, "This rank's own data address, when the interface has several or the rendezvous is on another network.", "the address of `HALO_INTERFACE`";
     HALO_RDMA_DEVICE, "The RDMA device (and port) to use, e.g. `irdma0` or `irdma0:1`; a comma list for several at once, of which one has the data address.", "the one whose GID matches the data address, and all others with a network that the peer also has";
-    HALO_LOST_RAIL, "What becomes of a link over several RDMA devices that loses one: `continue` over the others and say so, or `error`.", "`continue`";
+    HALO_LOST_RAIL, "What becomes of a link over several RDMA devices that loses one: `continue` over the others and say so, or `error`. Must be the same on every rank.", "`continue`";
     HALO_TCP_SOCKETS, "TCP connections to each peer, 1 to 8; payloads of 64 KiB and more are split over them. Must be the same on every rank.", "`1`";
     HALO_SLOT_BYTES, "Payload bytes of one slot of the arena; messages above it travel in chunks. Must be the same on every rank.", "`131072`";
     HALO_SLOTS, "Slots per peer in the arena. Must be the same on every rank.", "`8`";

@@ -93,7 +93,8 @@ impl FromStr for Rounding {
 }
 
 /// What becomes of a link that loses one of several rails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LostRail {
     /// It goes on over the others, and says so.
     #[default]
@@ -102,19 +103,31 @@ pub enum LostRail {
     Error,
 }
 
+impl LostRail {
+    /// Every choice, in the order shown to users.
+    pub const ALL: [Self; 2] = [Self::Continue, Self::Error];
+}
+
+impl fmt::Display for LostRail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Continue => "continue",
+            Self::Error => "error",
+        })
+    }
+}
+
 impl FromStr for LostRail {
     type Err = FabricError;
 
     fn from_str(text: &str) -> Result<Self, FabricError> {
-        match text {
-            "continue" => Ok(Self::Continue),
-            "error" => Ok(Self::Error),
-            given => Err(FabricError::InvalidConfig {
+        Self::ALL.into_iter().find(|choice| choice.to_string() == text).ok_or_else(|| {
+            FabricError::InvalidConfig {
                 what: "lost_rail",
-                given: given.to_owned(),
+                given: text.to_owned(),
                 expected: "continue or error",
-            }),
-        }
+            }
+        })
     }
 }
 
@@ -302,6 +315,18 @@ mod tests {
         let refused = "never".parse::<Rounding>();
         assert!(
             matches!(refused, Err(FabricError::InvalidConfig { expected: "once or each", .. })),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn what_becomes_of_a_link_reads_as_it_is_written() {
+        for choice in LostRail::ALL {
+            assert_eq!(choice.to_string().parse::<LostRail>().unwrap(), choice);
+        }
+        let refused = "ignore".parse::<LostRail>();
+        assert!(
+            matches!(refused, Err(FabricError::InvalidConfig { expected: "continue or error", .. })),
             "{refused:?}"
         );
     }

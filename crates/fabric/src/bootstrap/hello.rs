@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::rails::Offered;
-use crate::config::{Config, TransportChoice};
+use crate::config::{Config, LostRail, TransportChoice};
 use crate::error::FabricError;
 use crate::host;
 use crate::key::nonce;
@@ -29,6 +29,7 @@ pub(super) struct Hello {
     pub(super) slot_bytes: usize,
     pub(super) slots: usize,
     pub(super) transport: TransportChoice,
+    pub(super) lost_rail: LostRail,
     /// What the layer above must have in common.
     pub(super) agreed: Vec<(String, String)>,
     /// The RDMA ports, that of the data address first, or why there is none.
@@ -59,6 +60,7 @@ impl Hello {
             slot_bytes: config.slot_bytes,
             slots: config.slots,
             transport: config.transport,
+            lost_rail: config.lost_rail,
             agreed: config.agreed.iter().map(|(what, value)| ((*what).to_owned(), value.clone())).collect(),
             rdma,
             rdma_listed,
@@ -136,6 +138,7 @@ pub(super) fn agree(our_rank: usize, hellos: &[Hello]) -> Result<(), FabricError
             ("slot_bytes", ours.slot_bytes.to_string(), theirs.slot_bytes.to_string()),
             ("slots", ours.slots.to_string(), theirs.slots.to_string()),
             ("transport", ours.transport.to_string(), theirs.transport.to_string()),
+            ("lost_rail", ours.lost_rail.to_string(), theirs.lost_rail.to_string()),
             ("communicator name", ours.name.clone(), theirs.name.clone()),
         ];
         let settings = settings.into_iter().map(|(what, ours, theirs)| (what.to_owned(), ours, theirs));
@@ -279,6 +282,10 @@ mod tests {
         assert!(agree(1, &[a.clone(), b]).unwrap_err().to_string().contains("tcp_sockets"));
         b = Hello { slots: 4, ..hello(1, TransportChoice::Auto) };
         assert!(agree(1, &[a.clone(), b]).unwrap_err().to_string().contains("slots"));
+        b = Hello { lost_rail: LostRail::Error, ..hello(1, TransportChoice::Auto) };
+        let error = agree(0, &[a.clone(), b]).unwrap_err().to_string();
+        let parts = ["lost_rail", "has error", "has continue"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         let agreed = vec![("plan table".to_owned(), "measured".to_owned())];
         let b = Hello { agreed, ..hello(1, TransportChoice::Auto) };
         let error = agree(1, &[a.clone(), b]).unwrap_err().to_string();
