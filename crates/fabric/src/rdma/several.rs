@@ -257,3 +257,38 @@ impl RdmaLink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_two_rails() -> Several {
+        let names = vec!["rxe0:1".to_owned(), "rxe1:1".to_owned()];
+        let layout = Layout { world: 2, slot_bytes: 2 * STRIPED_BYTES, slots: 8 };
+        let (talk, down) = (Arc::default(), PortsDown::new(2));
+        Several::new(names, layout, talk, down, LostRail::Continue, "host1".to_owned())
+    }
+
+    #[test]
+    fn small_messages_stay_on_one_rail_however_busy_it_is_and_large_ones_take_the_other() {
+        let mut several = of_two_rails();
+        assert_eq!(several.choose(1, STRIPED_BYTES, None), 0);
+        several.posted(0, 1, STRIPED_BYTES);
+        let small = [0, 64, STRIPED_BYTES - 1];
+        for (number, bytes) in (2..).zip(small.into_iter().cycle().take(300)) {
+            assert_eq!(several.choose(number, bytes, None), 0, "message {number} of {bytes} bytes");
+        }
+        assert_eq!(several.choose(302, STRIPED_BYTES, None), 1);
+        let small_bytes = 100 * small.iter().sum::<usize>() as u64;
+        let sent = several.bytes.iter().map(|rail| rail.sent.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        assert_eq!(sent, [STRIPED_BYTES as u64 + small_bytes, STRIPED_BYTES as u64]);
+    }
+
+    #[test]
+    fn small_messages_move_to_the_next_rail_when_the_first_is_lost() {
+        let mut several = of_two_rails();
+        several.stripes.leave_out(0);
+        assert_eq!(several.choose(1, 64, None), 1);
+        assert_eq!(several.choose(2, STRIPED_BYTES, None), 1);
+    }
+}
