@@ -3,9 +3,12 @@
 use std::any::Any;
 use std::ffi::c_int;
 use std::fmt;
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use crate::device::Context;
 use crate::error::{Error, last_errno};
@@ -185,19 +188,23 @@ impl MemoryRegion {
 }
 
 fn refused(domain: &ProtectionDomain, call: &str, bytes: usize) -> Error {
-    let error = std::io::Error::last_os_error();
-    let device = domain.context.name().to_owned();
+    let error = io::Error::last_os_error();
     let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-    // The kernel answers ENOMEM both when the limit is reached and when the device has no room for one so large.
-    let short = limit.filter(|limit| is_limited() && pinned() + bytes as u64 > *limit);
-    match (error.kind(), short) {
-        (std::io::ErrorKind::OutOfMemory, Some(limit)) => {
+    let exceeded = limit.filter(|limit| is_limited() && pinned() + bytes as u64 > *limit);
+    classify(&error, exceeded, domain.context.name(), call, bytes)
+}
+
+/// What an errno of a registration means; `exceeded` is the memlock limit, where the registration is beyond it. The kernel
+/// answers ENOMEM both when that limit is reached and when the device has no room for one so large, and EPERM where the
+/// limit is zero.
+fn classify(error: &io::Error, exceeded: Option<u64>, device: &str, call: &str, bytes: usize) -> Error {
+    let (device, call, cause) = (device.to_owned(), call.to_owned(), error.to_string());
+    match (Errno::from_io_error(error), exceeded) {
+        (Some(Errno::NOMEM | Errno::PERM), Some(limit)) => {
             Error::Memlock { device, bytes, limit: format!("{limit} bytes") }
         }
-        (std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::InvalidInput, _) => {
-            Error::RegionTooLarge { call: call.to_owned(), device, bytes, cause: error.to_string() }
-        }
-        _ => Error::Call { call: format!("{call} of {bytes} bytes"), device, cause: error.to_string() },
+        (Some(Errno::NOMEM | Errno::INVAL), _) => Error::RegionTooLarge { call, device, bytes, cause },
+        _ => Error::Call { call: format!("{call} of {bytes} bytes"), device, cause },
     }
 }
 
@@ -225,5 +232,46 @@ impl Drop for MemoryRegion {
     fn drop(&mut self) {
         // SAFETY: registered here, deregistered once.
         unsafe { (self.domain.context.library.ibv_dereg_mr)(self.raw.as_ptr()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(errno: Errno, exceeded: Option<u64>) -> Error {
+        classify(&errno.into(), exceeded, "rxe0", "ibv_reg_mr", 4096)
+    }
+
+    #[test]
+    fn what_is_too_large_for_one_region_may_be_cut() {
+        for (errno, exceeded) in [(Errno::NOMEM, None), (Errno::INVAL, None), (Errno::INVAL, Some(1024))] {
+            let error = of(errno, exceeded);
+            assert!(matches!(&error, Error::RegionTooLarge { bytes: 4096, .. }), "{errno}: {error}");
+            let told = error.to_string();
+            assert!(told.contains("ibv_reg_mr of 4096 bytes on rxe0"), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_memlock_limit_is_named_where_it_is_exceeded() {
+        for (errno, limit) in [(Errno::NOMEM, 1024), (Errno::PERM, 0)] {
+            let error = of(errno, Some(limit));
+            let named =
+                matches!(&error, Error::Memlock { limit: words, .. } if *words == format!("{limit} bytes"));
+            assert!(named, "{errno}: {error}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_the_call_s_failure() {
+        let others = [Errno::PERM, Errno::ACCESS, Errno::FAULT, Errno::OPNOTSUPP, Errno::IO, Errno::NOSPC];
+        for (errno, exceeded) in
+            others.map(|errno| (errno, None)).into_iter().chain([(Errno::FAULT, Some(1024))])
+        {
+            let error = of(errno, exceeded);
+            assert!(matches!(&error, Error::Call { .. }), "{errno}: {error}");
+            assert!(error.to_string().contains("ibv_reg_mr of 4096 bytes"), "{error}");
+        }
     }
 }
