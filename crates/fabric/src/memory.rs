@@ -77,16 +77,20 @@ impl Group {
         let read = |file| fs::read_to_string(folder.join(file)).ok();
         let number = |file| read(file)?.trim().parse::<usize>().ok();
         let (limit, used) = (number("memory.max")?, number("memory.current").unwrap_or(0));
-        // What of files was not used lately is given back before anybody is killed.
-        let spare = read("memory.stat").and_then(|stat| inactive_file(&stat)).unwrap_or(0);
+        // Pages of files are given back before anybody is killed: a model that was read a moment ago is no hindrance.
+        let spare = read("memory.stat").map_or(0, |stat| of_files(&stat));
         let left = limit.saturating_sub(used.saturating_sub(spare));
         Some(Self { folder: folder.to_owned(), limit, left })
     }
 }
 
-/// Bytes of files in memory that were not used lately, of memory.stat.
-fn inactive_file(stat: &str) -> Option<usize> {
-    stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse().ok()
+/// Bytes of files in memory, of memory.stat. Shared memory is not among them.
+fn of_files(stat: &str) -> usize {
+    let entry = |line: &str| match line.split_once(' ') {
+        Some(("active_file" | "inactive_file", bytes)) => bytes.trim().parse::<usize>().ok(),
+        _ => None,
+    };
+    stat.lines().filter_map(entry).sum()
 }
 
 #[cfg(test)]
@@ -123,19 +127,20 @@ mod tests {
     }
 
     /// Invents a group's files.
-    fn invent(folder: &Path, max: &str, current: &str, inactive: usize) {
+    fn invent(folder: &Path, max: &str, current: &str, files: usize) {
         fs::create_dir_all(folder).unwrap();
         fs::write(folder.join("memory.max"), format!("{max}\n")).unwrap();
         fs::write(folder.join("memory.current"), format!("{current}\n")).unwrap();
-        let stat = format!("anon 7\ninactive_anon 9\nactive_file 8\ninactive_file {inactive}\nslab 3\n");
+        let (half, rest) = (files / 2, files - files / 2);
+        let stat = format!("anon 7\ninactive_anon 9\nactive_file {half}\ninactive_file {rest}\nslab 3\n");
         fs::write(folder.join("memory.stat"), stat).unwrap();
     }
 
     #[test]
     fn a_group_has_left_what_it_does_not_use_or_could_give_back() {
         let root = tempfile::tempdir().unwrap();
-        let left = |max: &str, current: &str, inactive: usize| {
-            invent(root.path(), max, current, inactive);
+        let left = |max: &str, current: &str, files: usize| {
+            invent(root.path(), max, current, files);
             Group::read(root.path()).map(|group| (group.left, group.limit))
         };
         assert_eq!(left("1000", "700", 0), Some((300, 1000)));
