@@ -1,8 +1,9 @@
 //! Sleeping until a peer does something. A rank that has waited long says so in the bell line of its arena; a peer on the
 //! same host that finds it asleep after a write wakes it. Between hosts over tcp the kernel wakes whoever polls.
 //!
-//! The writer looks at the bell right after its flag, with no fence between: that would cost every message of the busy a
-//! little to save the idle a millisecond. In the worst case both miss each other, and the sleeper wakes by itself.
+//! The writer looks at the bell right after its flag, with no fence between: that would cost every message of the busy. So
+//! it may find the bell silent while its flag is still on its way out of its processor. The sleeper therefore gives such
+//! a flag time to arrive between saying that it sleeps and its last look. If even that is not enough, it wakes by itself.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::arena::Arena;
 /// Awake, and asleep.
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
+/// Some microseconds: a processor's stores leave it within far less, or when it is interrupted.
+const TURNS_OF_A_LATE_FLAG: u32 = 200;
 
 /// Wakes the owner of `arena` if it sleeps. One load of a line that is seldom written, when it does not.
 #[inline]
@@ -37,6 +40,9 @@ fn wake(arena: &Arena, bell: usize) {
 pub(crate) fn sleep(arena: &Arena, bell: usize, at_most: Duration, stirred: impl FnOnce() -> bool) {
     let bell = arena.half_word(bell);
     bell.store(ASLEEP, Ordering::SeqCst);
+    for _ in 0..TURNS_OF_A_LATE_FLAG {
+        std::hint::spin_loop();
+    }
     if !stirred() {
         let timeout = timespec(at_most);
         // Woken, interrupted or timed out: the caller looks again in each case.
