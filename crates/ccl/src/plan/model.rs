@@ -19,6 +19,33 @@ pub struct Costs {
 impl Costs {
     /// Reducing 12 GB/s, as it was measured with AVX-512.
     pub const PER_BYTE_REDUCED: f64 = 83e-6;
+
+    /// An E810 of 100 Gb/s behind four lanes of PCIe, over RDMA: docs/scaling.md says where the figures are from.
+    pub const E810: Self = Self::of(5.23, 50.6, 0.6);
+    /// 25 Gb/s Ethernet, over RDMA; assumed.
+    pub const ETHERNET_25: Self = Self::of(6.0, 23.0, 0.6);
+    /// USB4 between two hosts, over TCP; assumed.
+    pub const USB4: Self = Self::of(68.0, 18.0, 5.0);
+
+    /// Of a latency in microseconds, a bandwidth in gigabits per second, and what a message costs the processor.
+    const fn of(latency: f64, bandwidth: f64, post: f64) -> Self {
+        Self { latency, per_byte: 8e-3 / bandwidth, post, per_byte_reduced: Self::PER_BYTE_REDUCED }
+    }
+}
+
+/// The bytes from which on two-shot is faster than one-shot, to a hundredth, for three ranks and more. Every rank computes
+/// the same from the same numbers.
+pub(super) fn two_shot_from(ranks: usize, costs: Costs) -> usize {
+    let takes = |algorithm, bytes: f64| {
+        let (slot_bytes, slots) = (halo_fabric::DEFAULT_SLOT_BYTES, halo_fabric::DEFAULT_SLOTS);
+        Exercise { algorithm, ranks, bytes: bytes as usize, slot_bytes, slots, widening: 1 }.takes(costs)
+    };
+    let mut bytes = 256.0;
+    // With three ranks and more two-shot moves fewer bytes, so there is such a size.
+    while takes(Algorithm::TwoShot, bytes) >= takes(Algorithm::OneShot, bytes) {
+        bytes *= 1.01;
+    }
+    bytes as usize
 }
 
 /// One all-reduce.
@@ -69,19 +96,19 @@ impl Exercise {
     fn ring(&self, Costs { latency, per_byte: wire, post, per_byte_reduced: work }: Costs) -> f64 {
         let chunk = self.slot_bytes / self.widening;
         let share = self.bytes.div_ceil(self.ranks);
-        let chunks = share.div_ceil(chunk).max(1);
-        let group = (self.slots / 2).max(1);
-        let bytes = share as f64 / chunks as f64;
+        let group = (self.slots / 2).max(1) * chunk;
         let (n, widening) = (self.ranks as f64, self.widening as f64);
-        let of_group = |width: usize| {
-            let step = |bytes: f64| {
-                let busy = width as f64 * (wire * bytes).max(post + work * bytes);
-                busy.max(latency + (wire + work) * bytes)
+        let largest = share.min(chunk) as f64;
+        let of_group = |bytes: usize| {
+            let (messages, bytes) = (bytes.div_ceil(chunk).max(1) as f64, bytes as f64);
+            let step = |wide: f64| {
+                let busy = (wire * wide * bytes).max(post * messages + work * wide * bytes);
+                busy.max(latency + (wire + work) * wide * largest)
             };
             // One input and all results go as they are, what is between them is wide.
-            n * step(bytes) + (n - 2.0) * step(widening * bytes)
+            n * step(1.0) + (n - 2.0) * step(widening)
         };
-        let (groups, rest) = (chunks / group, chunks % group);
-        groups as f64 * of_group(group) + if rest > 0 { of_group(rest) } else { 0.0 }
+        let (groups, rest) = (share / group, share % group);
+        groups as f64 * of_group(group) + if rest > 0 || groups == 0 { of_group(rest) } else { 0.0 }
     }
 }

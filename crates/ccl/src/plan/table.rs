@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Parts;
+use super::model::{Costs, two_shot_from};
 use crate::error::Error;
 
 /// What a table's file must say of itself.
@@ -182,15 +183,14 @@ impl PlanTable {
 }
 
 /// Up to this size everybody sends everything to everybody, unless a table says otherwise. Two ranks move the same bytes
-/// either way, and one phase is shorter than two. The figures for three and more are those of docs/scaling.md: E810 for
-/// rdma, USB4 for tcp.
+/// either way, and one phase is shorter than two. For three and more it is where the model of docs/scaling.md says: of an
+/// E810 for rdma, of USB4 for tcp.
 fn one_shot_bytes(ranks: usize, transport: &str) -> usize {
-    const KIB: usize = 1024;
     match (ranks, transport) {
         (0..=2, _) => usize::MAX,
-        (_, "rdma") => 36 * KIB / (ranks - 2),
-        (_, "shm") => 64 * KIB,
-        _ => 200 * KIB / (ranks - 2),
+        (_, "shm") => 64 << 10,
+        (_, "rdma") => two_shot_from(ranks, Costs::E810),
+        _ => two_shot_from(ranks, Costs::USB4),
     }
 }
 
@@ -250,7 +250,11 @@ mod tests {
         assert_eq!(choice(1024), (Algorithm::Doubling, 8192));
         assert_eq!(choice(1025), (Algorithm::TwoShot, 4096));
         assert_eq!(choice(1 << 40), (Algorithm::OneShot, 8192));
-        for (ranks, transport, last) in [(4, "tcp", 102_400), (3, "shm", 65_536), (4, "rdma", 18_432)] {
+        let by_model = |costs| two_shot_from(4, costs);
+        let (tcp, rdma) = (by_model(Costs::USB4), by_model(Costs::E810));
+        for (ranks, transport, last) in
+            [(4, "tcp", tcp), (3, "shm", 65_536), (4, "rdma", rdma), (4, "mixed", tcp)]
+        {
             let choices = table.choices(ranks, transport, 8192);
             assert_eq!(choices.of(last).algorithm, Algorithm::OneShot);
             assert_eq!(choices.of(last + 1).algorithm, Algorithm::TwoShot);
