@@ -141,7 +141,9 @@ pub enum Error {
     #[error("the plan table {path} cannot be used: {cause}")]
     #[diagnostic(
         code("HALO-E0309"),
-        help("write it anew with `halo-perf tune`, or unset HALO_PLANS to use the built-in table")
+        help(
+            "correct it, or move it away and write one with `halo-perf tune`; without HALO_PLANS the built-in table is used"
+        )
     )]
     PlanTable {
         /// Which.

@@ -507,6 +507,36 @@ fn a_plan_table_is_agreed_on_and_another_one_is_refused_on_every_rank() {
 }
 
 #[test]
+fn a_chunk_larger_than_a_slot_is_refused_on_every_rank_with_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plans.toml").display().to_string();
+    let rule = Rule {
+        ranks: 2,
+        transport: "shm".to_owned(),
+        up_to: None,
+        algorithm: Algorithm::OneShot,
+        chunk: Some(8192),
+    };
+    std::fs::write(&path, PlanTable::new(vec![rule]).to_text()).unwrap();
+    let mut configs = configs(2, TransportChoice::Shm);
+    for config in &mut configs {
+        config.slot_bytes = 4096;
+        config.plans = Some(path.clone());
+    }
+    std::thread::scope(|scope| {
+        let ranks: Vec<_> =
+            configs.iter().map(|config| scope.spawn(|| Communicator::connect(config).unwrap_err())).collect();
+        for rank in ranks {
+            let error = rank.join().unwrap();
+            assert_eq!(error.stable_code(), "HALO-E0309");
+            for named in [path.as_str(), "8192", "4096", "HALO_SLOT_BYTES"] {
+                assert!(error.to_string().contains(named), "{error}");
+            }
+        }
+    });
+}
+
+#[test]
 fn an_interrupted_wait_ends_with_an_error_on_every_rank() {
     let ends = run(&configs(2, TransportChoice::Shm), |mut communicator| {
         communicator.barrier().unwrap();

@@ -158,7 +158,16 @@ fn write(
     let path = &options.output;
     let old = if path.exists() { PlanTable::read(path)? } else { PlanTable::new(Vec::new()) };
     let others = old.rules().iter().filter(|rule| rule.ranks != ranks || rule.transport != transport);
-    let mut rules: Vec<Rule> = others.cloned().collect();
+    let rules = others.cloned().chain(rules(ranks, transport, best)).collect();
+    std::fs::write(path, PlanTable::new(rules).to_text())
+        .map_err(|error| Error::ResultFile { path: path.display().to_string(), cause: error.to_string() })?;
+    println!("wrote {}: copy it to every host and set HALO_PLANS to its path there", path.display());
+    Ok(())
+}
+
+/// One rule up to every size after which another candidate is faster.
+fn rules(ranks: usize, transport: &str, best: &[(usize, Candidate)]) -> Vec<Rule> {
+    let mut rules = Vec::new();
     for (index, (size, (algorithm, chunk))) in best.iter().enumerate() {
         let next = best.get(index + 1);
         if next.is_some_and(|(_, candidate)| *candidate == (*algorithm, *chunk)) {
@@ -169,18 +178,28 @@ fn write(
             transport: transport.to_owned(),
             up_to: next.map(|_| *size),
             algorithm: *algorithm,
-            chunk: Some(*chunk),
+            chunk: algorithm.has_chunks().then_some(*chunk),
         });
     }
-    std::fs::write(path, PlanTable::new(rules).to_text())
-        .map_err(|error| Error::ResultFile { path: path.display().to_string(), cause: error.to_string() })?;
-    println!("wrote {}: copy it to every host and set HALO_PLANS to its path there", path.display());
-    Ok(())
+    rules
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_rule_that_is_written_can_be_read() {
+        let each = Algorithm::ALL.map(|algorithm| (algorithm, 131_072));
+        let best: Vec<_> =
+            [1024, 2048, 4096, 8192, 16_384].into_iter().zip(each.into_iter().chain([each[0]])).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), PlanTable::new(rules(4, "shm", &best)).to_text()).unwrap();
+        let table = PlanTable::read(file.path()).unwrap();
+        for (size, (algorithm, _)) in best {
+            assert_eq!(table.algorithm(4, "shm", size), algorithm);
+        }
+    }
 
     #[test]
     fn a_gain_that_is_noise_changes_nothing() {

@@ -71,7 +71,9 @@ impl Communicator {
     fn over(mesh: Mesh, config: Config, plans: PlanTable) -> Result<Self, Error> {
         let counters = Arc::new(Counters::new(&config, &mesh));
         let statistics_file = StatisticsFile::start(&config, &counters)?;
-        let choices = plans.choices(mesh.world(), mesh.carrier(), mesh.slot_bytes());
+        let choices = plans
+            .choices(mesh.world(), mesh.carrier(), mesh.slot_bytes())
+            .map_err(|cause| Error::PlanTable { path: config.plans.clone().unwrap_or_default(), cause })?;
         let links = mesh.links().map(|(info, _)| info.clone()).collect();
         Ok(Self {
             mesh,

@@ -1,7 +1,10 @@
 //! Which algorithm an all-reduce uses: by number of ranks, transport and size. The built-in table holds until somebody
 //! measures a better one (`halo-perf tune`) and names its file in `HALO_PLANS`.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::str::FromStr;
@@ -15,6 +18,9 @@ use crate::error::Error;
 
 /// What a table's file must say of itself.
 const VERSION: u32 = 1;
+
+/// More is no table, which has some ten lines for every number of ranks and transport.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// What rules can be for: links of one kind, or of several.
 const TRANSPORTS: [&str; 4] = ["shm", "rdma", "tcp", "mixed"];
@@ -36,6 +42,11 @@ pub enum Algorithm {
 impl Algorithm {
     /// Every algorithm.
     pub const ALL: [Self; 4] = [Self::OneShot, Self::TwoShot, Self::Doubling, Self::Ring];
+
+    /// Whether a rule can say how large its chunks are: the others always fill their slots.
+    pub fn has_chunks(self) -> bool {
+        matches!(self, Self::OneShot | Self::Ring)
+    }
 
     /// Runs of the bytes of a buffer, and the rank whose input begins the reduction there: the others follow in rank order,
     /// rank 0 after the last. It is rank 0 but for a ring, where each share begins with the rank behind its owner.
@@ -85,9 +96,33 @@ pub struct Rule {
     pub up_to: Option<usize>,
     /// What is used.
     pub algorithm: Algorithm,
-    /// Bytes of a chunk, at most one slot; a whole slot unless told.
+    /// Bytes of a chunk, at most one slot; a whole slot unless told. Only of an algorithm that has chunks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<usize>,
+}
+
+impl Rule {
+    /// Refuses what cannot be, and what would have no effect: whoever wrote it expects one.
+    fn check(&self) -> Result<(), String> {
+        if !TRANSPORTS.contains(&self.transport.as_str()) {
+            let known = TRANSPORTS.join(", ");
+            return Err(format!("a rule's transport is one of {known}: {self:?}"));
+        }
+        if self.ranks < 2 || self.chunk.is_some_and(|chunk| chunk < 64 || !chunk.is_multiple_of(64)) {
+            let cause = "a rule needs at least 2 ranks, and its chunk is a multiple of 64 bytes";
+            return Err(format!("{cause}: {self:?}"));
+        }
+        if self.chunk.is_some() && !self.algorithm.has_chunks() {
+            return Err(format!("{} has no chunk to choose, leave it out: {self:?}", self.algorithm));
+        }
+        Ok(())
+    }
+}
+
+/// What every version's table says, whatever else it holds.
+#[derive(Deserialize)]
+struct Header {
+    version: Option<u32>,
 }
 
 /// The rules of a file.
@@ -113,26 +148,25 @@ impl PlanTable {
     /// Reads a table.
     ///
     /// # Errors
-    /// The file cannot be read, is no such table, or belongs to another version.
+    /// The file cannot be read, is no such table, belongs to another version, or has a rule without effect.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let refuse = |cause: String| Error::PlanTable { path: path.display().to_string(), cause };
-        let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-        let table: Self =
-            toml::from_str(&text).map_err(|error| refuse(error.to_string().trim_end().to_owned()))?;
-        if table.version != VERSION {
-            return Err(refuse(format!(
-                "it has version {}, this halo reads version {VERSION}",
-                table.version
-            )));
+        let table = text_of(path).and_then(|text| Self::from_text(&text));
+        table.map_err(|cause| Error::PlanTable { path: path.display().to_string(), cause })
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        // Before everything else, of which another version may have more.
+        let version = parse::<Header>(text)?.version;
+        let version = version.ok_or(format!("it says no version; this halo reads version {VERSION}"))?;
+        if version != VERSION {
+            return Err(format!("it has version {version}, this halo reads version {VERSION}"));
         }
+        let table: Self = parse(text)?;
+        let mut seen = HashSet::new();
         for rule in &table.all_reduce {
-            if !TRANSPORTS.contains(&rule.transport.as_str()) {
-                let known = TRANSPORTS.join(", ");
-                return Err(refuse(format!("a rule's transport is one of {known}: {rule:?}")));
-            }
-            if rule.ranks < 2 || rule.chunk.is_some_and(|chunk| chunk < 64 || !chunk.is_multiple_of(64)) {
-                let cause = "a rule needs at least 2 ranks, and its chunk is a multiple of 64 bytes";
-                return Err(refuse(format!("{cause}: {rule:?}")));
+            rule.check()?;
+            if !seen.insert((rule.ranks, &rule.transport, rule.up_to)) {
+                return Err(format!("two rules have the same ranks, transport and up_to: {rule:?}"));
             }
         }
         Ok(table)
@@ -140,7 +174,8 @@ impl PlanTable {
 
     /// What an all-reduce uses by this table, or by the built-in one where it has no rule.
     pub fn algorithm(&self, ranks: usize, transport: &str, bytes: usize) -> Algorithm {
-        self.choices(ranks, transport, usize::MAX).of(bytes).algorithm
+        let choices = self.choices(ranks, transport, usize::MAX).expect("no chunk is larger than that");
+        choices.of(bytes).algorithm
     }
 
     /// The table as its file has it.
@@ -161,25 +196,46 @@ impl PlanTable {
         format!("{} rules with digest {hex}", self.all_reduce.len())
     }
 
-    /// The rules for one communicator, smallest first; those built in where the table has none.
-    pub(crate) fn choices(&self, ranks: usize, transport: &str, slot_bytes: usize) -> Choices {
-        let fits = |rule: &&Rule| rule.ranks == ranks && rule.transport == transport;
-        let mut rules: Vec<Choice> = self
-            .all_reduce
-            .iter()
-            .filter(fits)
-            .map(|rule| Choice {
-                up_to: rule.up_to.unwrap_or(usize::MAX),
-                algorithm: rule.algorithm,
-                chunk: rule.chunk.unwrap_or(slot_bytes).min(slot_bytes),
-            })
-            .collect();
+    /// The rules for one communicator, smallest first; those built in where the table has none. Refuses a chunk that no
+    /// slot can take: it would be cut to something that nobody has measured.
+    pub(crate) fn choices(
+        &self,
+        ranks: usize,
+        transport: &str,
+        slot_bytes: usize,
+    ) -> Result<Choices, String> {
+        let mut rules = Vec::new();
+        for rule in self.all_reduce.iter().filter(|rule| rule.ranks == ranks && rule.transport == transport) {
+            let chunk = rule.chunk.unwrap_or(slot_bytes);
+            if chunk > slot_bytes {
+                return Err(format!(
+                    "a chunk of {chunk} bytes does not fit a slot, which has {slot_bytes} (HALO_SLOT_BYTES): {rule:?}"
+                ));
+            }
+            let up_to = rule.up_to.unwrap_or(usize::MAX);
+            rules.push(Choice { up_to, algorithm: rule.algorithm, chunk });
+        }
         rules.sort_by_key(|rule| rule.up_to);
         let chunk = slot_bytes;
         rules.push(Choice { up_to: one_shot_bytes(ranks, transport), algorithm: Algorithm::OneShot, chunk });
         rules.push(Choice { up_to: usize::MAX, algorithm: Algorithm::TwoShot, chunk });
-        Choices(rules)
+        Ok(Choices(rules))
     }
+}
+
+/// The text of a file, unless it is longer than a table: a device may never end.
+fn text_of(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(format!("it is longer than {MOST_BYTES} bytes, which no table is"));
+    }
+    String::from_utf8(bytes).map_err(|error| format!("it is no text: {error}"))
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
 }
 
 /// Up to this size everybody sends everything to everybody, unless a table says otherwise. Two ranks move the same bytes
@@ -240,32 +296,32 @@ mod tests {
         let rules = vec![
             rule(4, None, Algorithm::OneShot),
             rule(4, Some(1024), Algorithm::Doubling),
-            Rule { chunk: Some(4096), ..rule(4, Some(9000), Algorithm::TwoShot) },
+            Rule { chunk: Some(4096), ..rule(4, Some(9000), Algorithm::Ring) },
         ];
         let table = PlanTable::new(rules);
         assert_eq!(read(&table.to_text()).unwrap(), table);
-        let choices = table.choices(4, "shm", 8192);
+        let choices = table.choices(4, "shm", 8192).unwrap();
         let choice = |bytes| (choices.of(bytes).algorithm, choices.of(bytes).chunk);
         assert_eq!(choice(0), (Algorithm::Doubling, 8192));
         assert_eq!(choice(1024), (Algorithm::Doubling, 8192));
-        assert_eq!(choice(1025), (Algorithm::TwoShot, 4096));
+        assert_eq!(choice(1025), (Algorithm::Ring, 4096));
         assert_eq!(choice(1 << 40), (Algorithm::OneShot, 8192));
         let by_model = |costs| two_shot_from(4, costs);
         let (tcp, rdma) = (by_model(Costs::USB4), by_model(Costs::E810));
         for (ranks, transport, last) in
             [(4, "tcp", tcp), (3, "shm", 65_536), (4, "rdma", rdma), (4, "mixed", tcp)]
         {
-            let choices = table.choices(ranks, transport, 8192);
+            let choices = table.choices(ranks, transport, 8192).unwrap();
             assert_eq!(choices.of(last).algorithm, Algorithm::OneShot);
             assert_eq!(choices.of(last + 1).algorithm, Algorithm::TwoShot);
         }
-        assert_eq!(table.choices(2, "shm", 8192).of(1 << 40).algorithm, Algorithm::OneShot);
+        assert_eq!(table.choices(2, "shm", 8192).unwrap().of(1 << 40).algorithm, Algorithm::OneShot);
     }
 
     #[test]
     fn what_is_no_table_is_refused_with_its_place() {
         assert!(read("version = 7").unwrap_err().contains("version 7"));
-        assert!(read("all_reduce = 3").unwrap_err().contains("line 1"));
+        assert!(read("version = 1\nall_reduce = 3").unwrap_err().contains("line 2"));
         let unknown = "version = 1\n[[all_reduce]]\nranks = 2\ntransport = \"shm\"\nalgorithm = \"magic\"\n";
         assert!(read(unknown).unwrap_err().contains("magic"));
         let elsewhere = unknown.replace("shm", "carrier-pigeon").replace("magic", "ring");
@@ -275,5 +331,52 @@ mod tests {
         );
         let missing = PlanTable::read(Path::new("/nowhere/plans.toml")).unwrap_err().to_string();
         assert!(missing.contains("/nowhere/plans.toml"), "{missing}");
+    }
+
+    #[test]
+    fn a_table_of_another_version_is_refused_by_it_whatever_else_it_has() {
+        let newer = "version = 2\ncolour = \"blue\"\n";
+        assert!(read(newer).unwrap_err().contains("it has version 2, this halo reads version 1"));
+        assert!(read(&newer.replace('2', "1")).unwrap_err().contains("colour"));
+        for without in ["", "all_reduce = []", "[[all_reduce]]\nranks = 2\n"] {
+            assert!(read(without).unwrap_err().contains("it says no version"));
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_or_no_text_is_no_table() {
+        let long = "# a table with many words\n".repeat(50_000);
+        assert!(read(&format!("version = 1\n{long}")).unwrap_err().contains("longer than 1048576 bytes"));
+        let endless = PlanTable::read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(endless.contains("longer than 1048576 bytes"), "{endless}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"version = 1 # \xff").unwrap();
+        let no_text = PlanTable::read(file.path()).unwrap_err().to_string();
+        assert!(no_text.contains("it is no text"), "{no_text}");
+    }
+
+    #[test]
+    fn a_rule_without_effect_is_refused() {
+        let text = |rules: Vec<Rule>| PlanTable::new(rules).to_text();
+        for up_to in [None, Some(4096)] {
+            let twice = vec![rule(4, up_to, Algorithm::Ring), rule(4, up_to, Algorithm::OneShot)];
+            let refused = read(&text(twice)).unwrap_err();
+            assert!(refused.contains("two rules") && refused.contains("OneShot"), "{refused}");
+        }
+        for algorithm in Algorithm::ALL {
+            let answer = read(&text(vec![Rule { chunk: Some(4096), ..rule(4, None, algorithm) }]));
+            assert_eq!(answer.is_ok(), algorithm.has_chunks(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_larger_than_the_slot_is_refused_where_its_rule_holds() {
+        let table = PlanTable::new(vec![Rule { chunk: Some(8256), ..rule(4, None, Algorithm::Ring) }]);
+        let refused = table.choices(4, "shm", 8192).unwrap_err();
+        for named in ["8256", "8192", "HALO_SLOT_BYTES", "Ring"] {
+            assert!(refused.contains(named), "{refused}");
+        }
+        assert!(table.choices(4, "shm", 8256).is_ok());
+        assert!(table.choices(4, "tcp", 8192).is_ok() && table.choices(3, "shm", 8192).is_ok());
     }
 }
