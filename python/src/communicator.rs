@@ -1,5 +1,4 @@
-//! The communicator as a Python object. Buffers come as addresses: `halo/_views.py` has checked that they are
-//! contiguous memory of this process, of the stated length, writable where needed, and keeps them alive for the call.
+//! The communicator as a Python object. Buffers come as addresses, see [`View`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,13 +12,13 @@ use crate::error::{detached, exception, raise};
 use crate::registration::NativeRegistration;
 use crate::stop::Stop;
 use crate::store::PyStore;
-
-/// An address and a length in bytes.
-type View = (usize, usize);
+use crate::view::{View, apart, apart_unless};
 
 /// The native communicator behind `halo.Communicator`.
 #[pyclass(frozen, module = "halo._halo")]
 pub(crate) struct NativeCommunicator {
+    /// Its rank among how many.
+    place: (usize, usize),
     open: Mutex<Option<Communicator>>,
     stop: Arc<Stop>,
 }
@@ -89,23 +88,14 @@ impl NativeCommunicator {
         Ok(Self::over(communicator, stop))
     }
 
-    /// `input` is `None` in place.
-    fn all_reduce(
-        &self,
-        py: Python<'_>,
-        input: Option<View>,
-        output: View,
-        dtype: &str,
-        op: &str,
-    ) -> PyResult<()> {
+    /// In place when `input` and `output` are the same memory.
+    fn all_reduce(&self, py: Python<'_>, input: View, output: View, dtype: &str, op: &str) -> PyResult<()> {
         let (dtype, op) = (parse::<DType>(dtype)?, parse::<ReduceOp>(op)?);
-        self.run(py, |communicator| {
-            let input = input.map_or(Input::InPlace, |input| Input::From(bytes(input)));
-            communicator.all_reduce(input, bytes_mut(output), dtype, op)
-        })
+        let (input, output) = apart_unless(input == output, "all_reduce", input, output)?;
+        self.run(py, |communicator| communicator.all_reduce(input, output, dtype, op))
     }
 
-    /// `output` is `None` on every rank but the root.
+    /// `output` is `None` on every rank but the root. In place when `input` and `output` are the same memory.
     fn reduce(
         &self,
         py: Python<'_>,
@@ -116,17 +106,20 @@ impl NativeCommunicator {
         root: usize,
     ) -> PyResult<()> {
         let (dtype, op) = (parse::<DType>(dtype)?, parse::<ReduceOp>(op)?);
-        self.run(py, |communicator| {
-            let input = Input::From(bytes(input));
-            communicator.reduce(input, output.map(bytes_mut), dtype, op, root)
-        })
+        let (input, output) =
+            roots(input, output, |output| apart_unless(input == output, "reduce", input, output))?;
+        self.run(py, |communicator| communicator.reduce(input, output, dtype, op, root))
     }
 
+    /// In place when `input` is this rank's own block of `output`.
     fn all_gather(&self, py: Python<'_>, input: View, output: View, dtype: &str) -> PyResult<()> {
         let dtype = parse(dtype)?;
-        self.run(py, |communicator| communicator.all_gather(bytes(input), bytes_mut(output), dtype))
+        let own = input.is_block(self.place, output);
+        let (input, output) = apart_unless(own, "all_gather", input, output)?;
+        self.run(py, |communicator| communicator.all_gather(input, output, dtype))
     }
 
+    /// In place when `output` is this rank's own block of `input`.
     fn reduce_scatter(
         &self,
         py: Python<'_>,
@@ -136,14 +129,19 @@ impl NativeCommunicator {
         op: &str,
     ) -> PyResult<()> {
         let (dtype, op) = (parse(dtype)?, parse(op)?);
-        self.run(py, |communicator| communicator.reduce_scatter(bytes(input), bytes_mut(output), dtype, op))
+        let own = output.is_block(self.place, input);
+        // The result lies in the input: that is the buffer.
+        let output = if own { input } else { output };
+        let (input, output) = apart_unless(own, "reduce_scatter", input, output)?;
+        self.run(py, |communicator| communicator.reduce_scatter(input, output, dtype, op))
     }
 
     fn broadcast(&self, py: Python<'_>, buffer: View, dtype: &str, root: usize) -> PyResult<()> {
         let dtype = parse(dtype)?;
-        self.run(py, |communicator| communicator.broadcast(bytes_mut(buffer), dtype, root))
+        self.run(py, |communicator| communicator.broadcast(buffer.to_write(), dtype, root))
     }
 
+    /// `output` is `None` on every rank but the root. In place when `input` is the root's own block of `output`.
     fn gather(
         &self,
         py: Python<'_>,
@@ -153,7 +151,10 @@ impl NativeCommunicator {
         root: usize,
     ) -> PyResult<()> {
         let dtype = parse(dtype)?;
-        self.run(py, |communicator| communicator.gather(bytes(input), output.map(bytes_mut), dtype, root))
+        let (input, output) = roots(input, output, |output| {
+            apart_unless(input.is_block(self.place, output), "gather", input, output)
+        })?;
+        self.run(py, |communicator| communicator.gather(input, output, dtype, root))
     }
 
     /// `input` is `None` on every rank but the root.
@@ -166,12 +167,17 @@ impl NativeCommunicator {
         root: usize,
     ) -> PyResult<()> {
         let dtype = parse(dtype)?;
-        self.run(py, |communicator| communicator.scatter(input.map(bytes), bytes_mut(output), dtype, root))
+        let (input, output) = match input {
+            Some(input) => apart("scatter", input, output).map(|(input, output)| (Some(input), output))?,
+            None => (None, output.to_write()),
+        };
+        self.run(py, |communicator| communicator.scatter(input, output, dtype, root))
     }
 
     fn all_to_all(&self, py: Python<'_>, input: View, output: View, dtype: &str) -> PyResult<()> {
         let dtype = parse(dtype)?;
-        self.run(py, |communicator| communicator.all_to_all(bytes(input), bytes_mut(output), dtype))
+        let (input, output) = apart("all_to_all", input, output)?;
+        self.run(py, |communicator| communicator.all_to_all(input, output, dtype))
     }
 
     /// Blocks of any size: `to[i]` bytes of `input` go to rank i, `from[i]` bytes of `output` come from it.
@@ -186,19 +192,18 @@ impl NativeCommunicator {
         from: Vec<usize>,
     ) -> PyResult<()> {
         let dtype = parse(dtype)?;
-        self.run(py, |communicator| {
-            blocks::all_to_all(communicator, bytes(input), bytes_mut(output), dtype, &to, &from)
-        })
+        let (input, output) = apart("all_to_all", input, output)?;
+        self.run(py, |communicator| blocks::all_to_all(communicator, input, output, dtype, &to, &from))
     }
 
     fn send(&self, py: Python<'_>, data: View, dtype: &str, to: usize) -> PyResult<()> {
         let dtype = parse(dtype)?;
-        self.run(py, |communicator| communicator.send(bytes(data), dtype, to))
+        self.run(py, |communicator| communicator.send(data.to_read(), dtype, to))
     }
 
     fn recv(&self, py: Python<'_>, data: View, dtype: &str, from: usize) -> PyResult<()> {
         let dtype = parse(dtype)?;
-        self.run(py, |communicator| communicator.recv(bytes_mut(data), dtype, from))
+        self.run(py, |communicator| communicator.recv(data.to_write(), dtype, from))
     }
 
     fn barrier(&self, py: Python<'_>) -> PyResult<()> {
@@ -207,7 +212,7 @@ impl NativeCommunicator {
 
     /// Registers memory; `owner` keeps it where it is.
     fn register(&self, py: Python<'_>, memory: View, owner: Py<PyAny>) -> PyResult<NativeRegistration> {
-        let (start, length) = memory;
+        let View(start, length) = memory;
         // SAFETY: `halo/_views.py` took address and length from a contiguous, writable buffer, whose owner is kept until
         // the registration is given back.
         let held = self.run(py, |communicator| unsafe { communicator.register(start as *mut u8, length) })?;
@@ -271,7 +276,8 @@ impl NativeCommunicator {
     fn over(mut communicator: Communicator, stop: Arc<Stop>) -> Self {
         let asked = Arc::clone(&stop);
         communicator.interrupt_when(move || asked.wanted());
-        Self { open: Mutex::new(Some(communicator)), stop }
+        let place = (communicator.rank(), communicator.world());
+        Self { place, open: Mutex::new(Some(communicator)), stop }
     }
 
     fn run<T: Send>(
@@ -305,19 +311,14 @@ fn parse<T: std::str::FromStr<Err = Error>>(text: &str) -> PyResult<T> {
     })
 }
 
-fn bytes<'a>((address, length): View) -> &'a [u8] {
-    if length == 0 {
-        return &[];
-    }
-    // SAFETY: `halo/_views.py` took address and length from a contiguous buffer that it keeps alive for this call.
-    unsafe { std::slice::from_raw_parts(address as *const u8, length) }
-}
-
-fn bytes_mut<'a>((address, length): View) -> &'a mut [u8] {
-    if length == 0 {
-        return &mut [];
-    }
-    // SAFETY: as in `bytes`, and the buffer is writable. Another Python thread that writes it meanwhile spoils the
-    // data, as with every buffer that is handed out without the lock.
-    unsafe { std::slice::from_raw_parts_mut(address as *mut u8, length) }
+/// The input, and the output where this rank is the root and has one.
+fn roots<'a>(
+    input: View,
+    output: Option<View>,
+    pair: impl FnOnce(View) -> PyResult<(Input<'a>, &'a mut [u8])>,
+) -> PyResult<(Input<'a>, Option<&'a mut [u8]>)> {
+    let Some(output) = output else {
+        return Ok((Input::From(input.to_read()), None));
+    };
+    pair(output).map(|(input, output)| (input, Some(output)))
 }

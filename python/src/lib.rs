@@ -7,6 +7,7 @@ mod error;
 mod registration;
 mod stop;
 mod store;
+mod view;
 
 use pyo3::prelude::*;
 

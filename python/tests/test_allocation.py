@@ -25,6 +25,9 @@ def allocated(communicator) -> tuple[int, str]:
         assert torch.equal(out, expected)
         communicator.all_reduce(tensor)
         assert torch.equal(tensor.view(-1), expected)
+        tensor.fill_(rank + 1)
+        communicator.all_reduce(tensor, out=tensor)
+        assert torch.equal(tensor.view(-1), expected)
     # A view keeps the memory when the tensor itself is gone.
     view = out[1000:1010]
     del out
@@ -37,7 +40,7 @@ def allocated(communicator) -> tuple[int, str]:
     return in_place_bytes(communicator), str(array.dtype)
 
 
-def test_ranks_of_one_host_read_where_it_lies(values):
+def test_ranks_of_one_host_read_where_it_lies_unless_the_result_goes_there(values):
     for in_place, dtype in values(allocated, transport="shm"):
         assert (in_place, dtype) == (2 * 200_000, "float64")
 

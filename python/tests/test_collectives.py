@@ -84,6 +84,40 @@ def test_every_collective_is_right(values, transport, world):
     assert values(everything, world=world, transport=transport) == [3 * len(SIZES)] * world
 
 
+def in_place(communicator) -> None:
+    rank, world = communicator.rank, communicator.world
+    for size in (1, 4096, 600_000):
+        inputs = [tensor(r, world * size) for r in range(world)]
+        total = torch.stack(inputs).sum(0)
+        own = slice(rank * size, (rank + 1) * size)
+        both = inputs[rank].clone()
+        assert communicator.all_reduce(both, out=both.view(world, size)) is not both
+        assert torch.equal(both, total)
+        both = inputs[rank].clone()
+        communicator.reduce_scatter(both, out=both[own])
+        assert torch.equal(both[own], total[own])
+        rest = torch.ones(world * size, dtype=torch.bool)
+        rest[own] = False
+        assert torch.equal(both[rest], inputs[rank][rest]), "the other blocks are left alone"
+        blocks = torch.cat([inputs[r][r * size : (r + 1) * size] for r in range(world)])
+        both = inputs[rank].clone()
+        communicator.all_gather(both[own], out=both)
+        assert torch.equal(both, blocks)
+        for root in range(world):
+            both = inputs[rank].clone()
+            communicator.reduce(both, out=both, root=root)
+            assert torch.equal(both, total if rank == root else inputs[rank])
+            both = inputs[rank].clone()
+            communicator.gather(both[own], out=both, root=root)
+            assert torch.equal(both, blocks if rank == root else inputs[rank])
+
+
+@pytest.mark.parametrize("transport", ["shm", "tcp"])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_an_input_in_its_place_of_the_output_is_an_operation_in_place(values, transport, world):
+    values(in_place, world=world, transport=transport)
+
+
 FLOATS = [
     torch.float64,
     torch.float32,

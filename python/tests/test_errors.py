@@ -152,6 +152,43 @@ def test_outputs_that_do_not_fit_are_refused_with_both_sizes_and_harm_nothing():
         assert torch.equal(out, four)
 
 
+def overlapping(communicator):
+    rank, world = communicator.rank, communicator.world
+    memory = torch.zeros(8 * world)
+    whole, half = memory[: 4 * world], memory[2 * world : 6 * world]
+    own, other = (whole[4 * r : 4 * r + 4] for r in (rank, (rank + 1) % world))
+    ones, blocks = numpy.ones(4, dtype=numpy.float32), [4] * world
+    calls = [
+        (communicator.all_reduce, whole, {"out": half}),
+        (communicator.all_reduce, half.numpy(), {"out": whole}),
+        (communicator.all_reduce, whole, {"out": whole[:-1]}),
+        (communicator.reduce, whole, {"out": half, "root": rank}),
+        (communicator.all_gather, other, {"out": whole}),
+        (communicator.all_gather, memory[4 * rank + 1 :][:4], {"out": whole}),
+        (communicator.gather, other, {"out": whole, "root": rank}),
+        (communicator.reduce_scatter, whole, {"out": other}),
+        (communicator.scatter, whole, {"out": own, "root": rank}),
+        (communicator.all_to_all, whole, {"out": whole}),
+        (communicator.all_to_all, whole, {"out": half}),
+        (communicator.all_to_all, whole, {"out": whole, "counts": blocks, "out_counts": blocks}),
+    ]
+    told = []
+    for call, tensor, arguments in calls:
+        with pytest.raises(halo.UsageError, match=rf"{call.__name__}: .* overlap in \d+ bytes") as caught:
+            call(tensor, **arguments)
+        told.append(caught.value.code)
+    # No rank has heard of any of it, and what only touches does not overlap.
+    communicator.all_gather(ones, out=whole)
+    communicator.all_to_all(whole, out=memory[4 * world :])
+    assert memory.eq(1).all()
+    return told
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_outputs_that_overlap_the_input_are_refused_and_harm_nothing(values, world):
+    assert values(overlapping, world=world) == [["HALO-E0513"] * 12] * world
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "code", "words"),
     [

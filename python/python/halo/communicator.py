@@ -120,12 +120,9 @@ class Communicator:
         """
         source = view(tensor, "tensor", writable=out is None)
         dtype = arithmetic(source, "tensor")
-        if out is None:
-            self._native.all_reduce(None, source.memory, dtype, op)
-            return tensor
-        target = self._output(out, source.dtype, source.name)
+        target = source if out is None else self._output(out, source.dtype, source.name)
         self._native.all_reduce(source.memory, target.memory, dtype, op)
-        return out
+        return tensor if out is None else out
 
     def reduce(self, tensor: Any, op: str = "sum", *, out: Any = None, root: int = 0) -> Any:
         """The reduction of all ranks' ``tensor`` into the root's ``out``; other ranks pass none."""

@@ -61,6 +61,7 @@ _CLASSES = {
     "HALO-E0305": UsageError,
     "HALO-E0306": UsageError,
     "HALO-E0502": UsageError,
+    "HALO-E0513": UsageError,
 }
 
 
