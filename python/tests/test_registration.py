@@ -46,3 +46,21 @@ def refused(communicator) -> list[str]:
 
 def test_what_cannot_be_registered_is_refused_by_name(values):
     assert values(refused, transport="shm") == [["HALO-E0226", "HALO-E0502", "HALO-E0502"]] * 2
+
+
+def outliving(communicator) -> tuple[list[bool], str, float]:
+    tensor, allocated = torch.ones(100_000), communicator.allocate(100_000, torch.float32)
+    held = communicator.register(tensor)
+    with held:
+        communicator.all_reduce(tensor, out=allocated)
+        communicator.close()
+        communicator.close()
+    held.close()
+    with pytest.raises(Exception) as raised:
+        communicator.register(tensor)
+    return [held.used, communicator.close() is None], raised.value.code, allocated.mean().item()
+
+
+@pytest.mark.parametrize("transport", ["shm", "tcp"])
+def test_what_outlives_its_communicator_can_be_used_and_closed(values, transport):
+    assert values(outliving, transport=transport) == [([False, True], "HALO-E0225", 2.0)] * 2
