@@ -1,6 +1,8 @@
 //! Plans over the simulated fabric: every rank count, seeded delays, tight room, a slow rank, every type and reduction. The
 //! results are those of the definition on every rank, and messages and bytes those of each plan's formula.
 
+use std::collections::VecDeque;
+
 use halo_fabric::Rounding;
 use halo_fabric::sim::{SimFabric, Simulation};
 use proptest::prelude::*;
@@ -17,6 +19,7 @@ use crate::reduce_op::ReduceOp;
 
 mod all_reduce;
 mod ring;
+mod sequence;
 mod transfer;
 
 const STEPS: usize = 4_000_000;
@@ -25,8 +28,12 @@ const SUM: Arithmetic = Arithmetic { dtype: DType::F32, op: ReduceOp::Sum, round
 const SLOT: usize = 128;
 
 fn tag(kind: Kind, bytes: usize) -> Tag {
+    tag_of(1, kind, bytes)
+}
+
+fn tag_of(epoch: u32, kind: Kind, bytes: usize) -> Tag {
     let op = matches!(kind, Kind::AllReduce | Kind::ReduceScatter).then_some(ReduceOp::Sum);
-    Operation { kind, dtype: DType::F32, op, root: None, epoch: 1, bytes, members: 0 }.tag()
+    Operation { kind, dtype: DType::F32, op, root: None, epoch, bytes, members: 0 }.tag()
 }
 
 /// How a simulation goes.
@@ -62,28 +69,47 @@ impl Course {
         outputs: &'a mut [Vec<u8>],
         plan: impl Fn(&SimFabric, usize, &'a mut [u8]) -> P,
     ) -> Result<(), PlanError> {
-        let start = |(rank, output): (usize, &'a mut Vec<u8>)| {
-            let fabric = simulation.rank(rank);
-            let plan = plan(&fabric, rank, output);
-            (fabric, Some(plan))
+        let single = outputs.iter_mut().map(|output| std::iter::once(output).collect()).collect();
+        self.run_all(simulation, single, |fabric, _, output| plan(fabric, fabric.rank(), output)).map(drop)
+    }
+
+    /// The same for several operations, whose outputs are those of each rank in their order: a rank begins the next one
+    /// when it has done one, whatever the others are in. By how many operations one was ahead of another.
+    fn run_all<'a, P: Plan>(
+        self,
+        simulation: &Simulation,
+        outputs: Vec<VecDeque<&'a mut Vec<u8>>>,
+        plan: impl Fn(&SimFabric, usize, &'a mut [u8]) -> P,
+    ) -> Result<usize, PlanError> {
+        let begin = |fabric: &SimFabric, left: &mut VecDeque<&'a mut Vec<u8>>, operation: usize| {
+            left.pop_front().map(|output| plan(fabric, operation, output))
         };
-        let mut ranks: Vec<_> = outputs.iter_mut().enumerate().map(start).collect();
+        let start = |(rank, mut left): (usize, VecDeque<&'a mut Vec<u8>>)| {
+            let fabric = simulation.rank(rank);
+            let first = begin(&fabric, &mut left, 0);
+            (fabric, left, 0, first)
+        };
+        let mut ranks: Vec<_> = outputs.into_iter().enumerate().map(start).collect();
+        let mut lead = 0;
         for turn in 0..STEPS {
-            if ranks.iter().all(|(_, plan)| plan.is_none()) {
-                return Ok(());
+            if ranks.iter().all(|(.., plan)| plan.is_none()) {
+                return Ok(lead);
             }
             let next = simulation.next();
             if self.slow == next && turn % 16 > 0 {
                 continue;
             }
-            let (fabric, plan) = &mut ranks[next];
+            let (fabric, left, done, plan) = &mut ranks[next];
             fabric.progress()?;
             if let Some(running) = plan
                 && running.step(fabric)? == Progress::Done
             {
                 let peers = others(fabric.rank(), fabric.world());
                 assert!(all_read(fabric, peers), "a payload is read after its operation");
-                *plan = None;
+                *done += 1;
+                *plan = begin(fabric, left, *done);
+                let done = || ranks.iter().map(|(_, _, done, _)| *done);
+                lead = lead.max(done().max().unwrap_or(0) - done().min().unwrap_or(0));
             }
         }
         panic!("the ranks never finished");

@@ -4,7 +4,7 @@
 use super::*;
 
 /// What must come out: each share reduced in the order in which it goes around.
-fn expected_of(arithmetic: Arithmetic, inputs: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn expected_of(arithmetic: Arithmetic, inputs: &[Vec<u8>]) -> Vec<u8> {
     let (world, bytes) = (inputs.len(), inputs[0].len());
     let mut expected = Vec::new();
     for (share, first) in Algorithm::Ring.first_ranks(world, bytes) {
