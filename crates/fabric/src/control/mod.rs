@@ -164,6 +164,22 @@ impl Control {
     }
 }
 
+/// Every lock that a communicator has, for a test that holds them.
+#[cfg(test)]
+pub(crate) struct Locks(Arc<Shared>);
+
+#[cfg(test)]
+impl Locks {
+    pub(crate) fn of(control: &Control) -> Self {
+        Self(Arc::clone(&control.shared))
+    }
+
+    pub(crate) fn hold(&self) -> impl Sized {
+        let Shared { stop, own_wait, waits, .. } = &*self.0;
+        (lock(stop), lock(own_wait), waits.iter().map(lock).collect::<Vec<_>>())
+    }
+}
+
 impl Drop for Control {
     fn drop(&mut self) {
         let _ = self.close();

@@ -319,3 +319,71 @@ impl Drop for Mesh {
         let _ = self.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::config::TransportChoice;
+    use crate::control::Locks;
+    use crate::message::Tag;
+
+    fn pair(transport: TransportChoice) -> [Mesh; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let rendezvous = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let connect = |rank| {
+            let rendezvous = rendezvous.clone();
+            let small = Config { rendezvous, transport, slot_bytes: 1024, slots: 4, ..Config::new(rank, 2) };
+            Mesh::connect(&small).unwrap()
+        };
+        thread::scope(|scope| {
+            let other = scope.spawn(|| connect(1));
+            [connect(0), other.join().unwrap()]
+        })
+    }
+
+    /// Sends messages, each after the peer's one before it has come: credit goes around many times.
+    fn exchange(mesh: &mut Mesh) -> Result<(), FabricError> {
+        let peer = 1 - mesh.rank();
+        for number in 0..200u64 {
+            while !mesh.can_send(peer) {
+                mesh.progress()?;
+            }
+            mesh.send(peer, Tag { operation: number, size: 0 }, &[number as u8; 900])?;
+            while mesh.head(peer)?.is_none() {
+                mesh.progress()?;
+            }
+            let message = mesh.head(peer)?.expect("it has come");
+            assert_eq!((message.tag.operation, message.payload), (number, &[number as u8; 900][..]));
+            mesh.release(peer)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn messages_take_no_lock() {
+        for transport in [TransportChoice::Shm, TransportChoice::Tcp] {
+            let meshes = pair(transport);
+            let locks = meshes.each_ref().map(|mesh| Locks::of(&mesh.control));
+            let held = locks.each_ref().map(Locks::hold);
+            let (done, all_done) = mpsc::channel();
+            for mut mesh in meshes {
+                let done = done.clone();
+                thread::spawn(move || {
+                    let result = exchange(&mut mesh);
+                    // Closing does take locks: here it comes after they are let go.
+                    let _ = done.send((result, mesh));
+                });
+            }
+            let ended = [(); 2].map(|()| all_done.recv_timeout(Duration::from_secs(60)));
+            drop(held);
+            for result in ended {
+                result.unwrap_or_else(|_| panic!("{transport}: a message waits for a lock")).0.unwrap();
+            }
+        }
+    }
+}
