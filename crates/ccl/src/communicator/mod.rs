@@ -121,6 +121,11 @@ impl Communicator {
         &self.links
     }
 
+    /// What carries payloads between the ranks, the same on all of them: see [`Mesh::carrier`].
+    pub fn transport(&self) -> &'static str {
+        self.mesh.carrier()
+    }
+
     /// Bytes of registered memory that this rank keeps for its peers.
     pub fn arena_bytes(&self) -> usize {
         self.mesh.arena_bytes()
