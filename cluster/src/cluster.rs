@@ -4,6 +4,7 @@ mod failure;
 pub mod run;
 mod stop;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::agent::{Agent, Message, Signal};
+use crate::agent::{Agent, Event, Message, Signal};
 use crate::config::Config;
 use crate::error::ClusterError;
 use crate::plan::Job;
@@ -35,6 +36,8 @@ pub struct Cluster {
     inbox: Receiver<Signal>,
     sender: Sender<Signal>,
     requests: u64,
+    /// What a process said, or that it ended, before its node had answered that it was started: the next wait hears it.
+    early: VecDeque<(usize, Event)>,
     last_ping: Instant,
     /// Per node and process, the last line that speaks of an error, else the last line.
     last_lines: Vec<(usize, String, String)>,
@@ -65,6 +68,7 @@ impl Cluster {
             inbox,
             sender,
             requests: 0,
+            early: VecDeque::new(),
             last_ping: Instant::now(),
             last_lines: Vec::new(),
             halo_error: None,
@@ -113,6 +117,16 @@ impl Cluster {
         requests: Vec<(usize, Value)>,
         timeout: Duration,
     ) -> Result<Vec<Value>, ClusterError> {
+        self.answers(requests, timeout, |_, _| false)
+    }
+
+    /// The same; of what happens meanwhile, `keep` may take what is to be heard later.
+    fn answers(
+        &mut self,
+        requests: Vec<(usize, Value)>,
+        timeout: Duration,
+        mut keep: impl FnMut(usize, &Event) -> bool,
+    ) -> Result<Vec<Value>, ClusterError> {
         let mut waiting = Vec::new();
         for (index, mut request) in requests {
             self.requests += 1;
@@ -127,11 +141,13 @@ impl Cluster {
             if Instant::now() > deadline || self.agents[index].is_none() {
                 return Err(self.no_answer(index, &what, timeout));
             }
-            let answer = self.step(deadline, &mut |_, message| match message {
-                Message::Reply { reply, result, error } => Some((*reply, result.clone(), error.clone())),
-                Message::Event(_) => None,
+            let answer = self.step(deadline, &mut |from, message| match message {
+                Message::Reply { reply, result, error } => {
+                    Some(Some((*reply, result.clone(), error.clone())))
+                }
+                Message::Event(event) => keep(from, event).then_some(None),
             })?;
-            let Some((reply, result, error)) = answer else { continue };
+            let Some(Some((reply, result, error))) = answer else { continue };
             let Some(entry) = waiting.iter_mut().find(|entry| entry.1 == reply) else { continue };
             if let Some(cause) = error {
                 let (node, what) = (self.name(entry.0), entry.2.clone());
@@ -144,8 +160,16 @@ impl Cluster {
 
     /// Starts a process. Should it end, every later wait reports it.
     pub fn start(&mut self, job: &Job) -> Result<(), ClusterError> {
-        let timeout = self.config.timeouts.connect;
-        self.ask(job.node, job.request(), timeout).map(|_| ())
+        let (timeout, mut early) = (self.config.timeouts.connect, Vec::new());
+        self.answers(vec![(job.node, job.request())], timeout, |from, event| {
+            let of_a_process = matches!(event, Event::Output { .. } | Event::Exited { .. });
+            if of_a_process {
+                early.push((from, event.clone()));
+            }
+            of_a_process
+        })?;
+        self.early.extend(early);
+        Ok(())
     }
 
     /// Waits until `found` makes something of a message, or the deadline passes (none). A node, rank or process that
@@ -155,6 +179,13 @@ impl Cluster {
         deadline: Option<Instant>,
         mut found: impl FnMut(usize, &Message) -> Option<T>,
     ) -> Result<Option<T>, ClusterError> {
+        while let Some((index, event)) = self.early.pop_front() {
+            let message = Message::Event(event);
+            if let Some(value) = found(index, &message) {
+                return Ok(Some(value));
+            }
+            self.failure(index, &message).map_or(Ok(()), Err)?;
+        }
         loop {
             let until = Instant::now() + Duration::from_secs(1);
             let until = deadline.map_or(until, |deadline| deadline.min(until));
@@ -217,5 +248,57 @@ impl Cluster {
                 agent.send(&json!({"op": "ping"}));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+
+    /// An agent that answers the request to start a process when the process has spoken and ended.
+    const LATE: &str = r#"#!/bin/sh
+echo '{"event": "alive"}'
+while read -r line; do
+  case "$line" in '{"'*start*)
+    echo '{"event": "output", "process": "ray", "line": "Ray runtime started."}'
+    echo '{"event": "exited", "process": "ray", "status": 3}'
+    echo '{"reply": 1, "result": null, "error": null}' ;;
+  esac
+done
+"#;
+
+    fn cluster(folder: &Path) -> Cluster {
+        let python = folder.join("python");
+        fs::write(&python, LATE).unwrap();
+        fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!(
+            "model = \"/m\"\npython = \"{}\"\n[[nodes]]\nname = \"a\"\nlocal = true\naddress = \"127.0.0.1\"\n",
+            python.display()
+        );
+        let config = Config::parse(&text, Path::new("cluster.toml")).unwrap();
+        Cluster::new(config, "test".to_owned(), folder.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn what_a_process_says_before_its_start_is_answered_is_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cluster = cluster(folder.path());
+        cluster.connect().unwrap();
+        cluster.start(&Job::python(0, "ray", "", &[])).unwrap();
+        let soon = || Some(Instant::now() + Duration::from_secs(60));
+        let heard = cluster.wait(soon(), |_, message| match message {
+            Message::Event(Event::Output { line, .. }) => Some(line.clone()),
+            _ => None,
+        });
+        assert_eq!(heard.unwrap().unwrap(), "Ray runtime started.");
+        let ended = cluster.wait(soon(), |_, message| match message {
+            Message::Event(Event::Exited { status, .. }) => Some(*status),
+            _ => None,
+        });
+        assert_eq!(ended.unwrap(), Some(3));
     }
 }
