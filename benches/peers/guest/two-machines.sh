@@ -20,15 +20,21 @@ measure_exchange() {
   "$EXCHANGE" --rank "$RANK" --rendezvous "$first:29520" --address "$ADDRESS" $work || exit 1
 }
 
-measure_halo() {
+# halo BYTES:COUNT...
+halo() {
   wanted halo || return 0
-  "$HALO_RANK" --rank "$RANK" --world 2 --rendezvous "$first:29510" --transport rdma $work >/run/halo.out || exit 1
+  "$HALO_RANK" --rank "$RANK" --world 2 --rendezvous "$first:29510" --transport rdma "$@" >/run/halo.out || exit 1
   tagged halo </run/halo.out
 }
 
-measure_ib_write_bw() {
-  wanted ib_write_bw || return 0
-  write_bw ib_write_bw 2 20 "$first" -b
+measure_halo() { halo ${work% *}; }
+
+# The largest takes as long as a spell of the host, so it is cut into pieces that alternate with those of its peer.
+measure_streams() {
+  for piece in 1 2 3 4; do
+    halo 4194304:5
+    if wanted ib_write_bw; then write_bw ib_write_bw 2 5 "$first" -b; fi
+  done
 }
 
 measure_openmpi() {
@@ -48,4 +54,4 @@ measure_openmpi() {
   [ "$status" = 0 ] || { cat /run/openmpi.err >&2; exit 1; }
 }
 
-rounds_of measure_ib_write_lat measure_exchange measure_halo measure_ib_write_bw measure_openmpi
+rounds_of measure_ib_write_lat measure_exchange measure_halo measure_streams measure_openmpi
