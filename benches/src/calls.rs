@@ -1,8 +1,6 @@
 //! The system calls of operations, counted by strace.
 
-use std::process::{Command, Stdio};
-
-use crate::driver::Invocation;
+use crate::driver::{self, Invocation};
 use crate::error::Error;
 use crate::line::Work;
 use crate::peers;
@@ -26,29 +24,13 @@ pub struct Calls {
 pub fn of(transport: &'static str, work: &[Work]) -> Result<Calls, Error> {
     let folder = tempfile::tempdir().map_err(Error::system("making a folder for strace"))?;
     let trace = folder.path().join("trace");
-    let [first, second] =
-        <[Invocation; 2]>::try_from(peers::halo(transport, 2)?).expect("two ranks were asked for");
-    let other = command(&second, work).spawn();
-    let mut other = other.map_err(Error::system("starting a rank"))?;
-    let strace = Invocation {
-        // Without -f, strace follows the thread that runs the operations, and not the one that watches the peers.
-        words: ["strace".into(), "-o".into(), trace.clone().into_os_string()]
-            .into_iter()
-            .chain(first.words)
-            .chain(["--marks".into()])
-            .collect(),
-        ..first
-    };
-    let traced = command(&strace, work).status().map_err(Error::system("starting strace"))?;
-    let other = other.wait().map_err(Error::system("waiting for a rank"))?;
-    for (who, status) in [("strace", traced), ("rank 1", other)] {
-        if !status.success() {
-            return Err(Error::System {
-                what: format!("tracing two ranks: {who}"),
-                cause: status.to_string(),
-            });
-        }
-    }
+    let [mut first, second] = <[Invocation; 2]>::try_from(peers::halo(transport, 2)?).expect("two ranks");
+    // Without -f, strace follows the thread that runs the operations, and not the one that watches the peers.
+    let strace = ["strace".into(), "-o".into(), trace.clone().into_os_string()];
+    first.words = strace.into_iter().chain(first.words).chain(["--marks".into()]).collect();
+    let ranks = [first, second]
+        .map(|rank| rank.env(halo_env::HALO_SPIN.name, "60").env(halo_env::HALO_SLEEP_AFTER.name, "60"));
+    driver::collect("halo under strace", transport, &ranks, work)?;
     let trace = std::fs::read_to_string(&trace).map_err(Error::system("reading what strace wrote"))?;
     let (made, sizes) = between_marks(&trace);
     if sizes != work.len() {
@@ -56,16 +38,6 @@ pub fn of(transport: &'static str, work: &[Work]) -> Result<Calls, Error> {
         return Err(Error::System { what: "tracing two ranks".to_owned(), cause });
     }
     Ok(Calls { transport, operations: work.iter().map(|work| work.iterations).sum(), made })
-}
-
-fn command(invocation: &Invocation, work: &[Work]) -> Command {
-    let mut command = Command::new(&invocation.words[0]);
-    command
-        .args(&invocation.words[1..])
-        .args(work.iter().map(ToString::to_string))
-        .envs([(halo_env::HALO_SPIN.name, "60"), (halo_env::HALO_SLEEP_AFTER.name, "60")])
-        .stdout(Stdio::null());
-    command
 }
 
 /// What lies between a rank's marks, and how many pairs of marks there are.

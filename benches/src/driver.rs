@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::error::Error;
 use crate::line::{Line, Work};
+use crate::rig;
 
 /// The longest that one driver may take for its sizes.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -48,7 +49,7 @@ impl Invocation {
 pub fn run(peer: &str, place: &str, processes: &[Invocation], work: &[Work]) -> Result<Vec<Line>, Error> {
     let output = collect(peer, place, processes, work)?;
     // A driver may say first for whom a line is.
-    let json = |line: &str| serde_json::from_str(line.strip_prefix("@ ")?.split_once(' ')?.1).ok();
+    let json = |line: &str| Some(rig::measurement(line.strip_prefix("@ ")?)?.1);
     let lines: Vec<Line> =
         output.lines().filter_map(|line| serde_json::from_str(line).ok().or_else(|| json(line))).collect();
     for wanted in work {
