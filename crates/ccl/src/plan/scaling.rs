@@ -145,8 +145,10 @@ fn check(name: &str, ranks: usize, bytes: usize, timing: Timing) {
     for algorithm in Algorithm::ALL.into_iter().filter(|algorithm| usable(*algorithm, ranks, bytes)) {
         let (told, done) =
             (formula(algorithm, ranks, bytes, timing), simulated(algorithm, ranks, bytes, timing));
+        // Of a ring the formula leaves out what several chunks of a share wait for.
+        let least = if algorithm == Algorithm::Ring { 0.7 } else { 0.75 };
         assert!(
-            (0.7..=1.33).contains(&(told / done)),
+            (least..=1.33).contains(&(told / done)),
             "{name}, {ranks} ranks, {bytes} bytes, {algorithm}: formula {told:.1} us, simulated {done:.1} us"
         );
     }
