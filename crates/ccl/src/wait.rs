@@ -7,6 +7,11 @@ use halo_fabric::Config;
 /// Turns of the loop before the first look at the clock; a prompt peer answers within these.
 const SPINS_WITHOUT_CLOCK: u32 = 256;
 
+/// The shortest sleep.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// The longest: what nobody rings for, such as an interrupt from another thread, is noticed this late.
+const LONGEST: Duration = Duration::from_millis(100);
+
 /// What an idle turn has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Idle {
@@ -14,8 +19,8 @@ pub(crate) enum Idle {
     Spun,
     /// Look again after this long.
     Waited(Duration),
-    /// After this long, sleep before looking again.
-    Sleep(Duration),
+    /// After this long, sleep before looking again, for so long at most.
+    Sleep(Duration, Duration),
 }
 
 /// One wait, from its first idle turn to its end.
@@ -23,13 +28,15 @@ pub(crate) enum Idle {
 pub(crate) struct Wait {
     turns: u32,
     since: Option<Instant>,
+    /// When the last sleep ended by the bell.
+    rung: Option<Instant>,
     spin: Duration,
     sleep_after: Duration,
 }
 
 impl Wait {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { turns: 0, since: None, spin: config.spin, sleep_after: config.sleep_after }
+        Self { turns: 0, since: None, rung: None, spin: config.spin, sleep_after: config.sleep_after }
     }
 
     /// Something moved: the next idle turn begins a new wait.
@@ -37,6 +44,12 @@ impl Wait {
     pub(crate) fn moved(&mut self) {
         self.turns = 0;
         self.since = None;
+        self.rung = None;
+    }
+
+    /// The bell ended a sleep: what it was rung for may still be under way, so this rank is awake for a while.
+    pub(crate) fn rung(&mut self) {
+        self.rung = Some(Instant::now());
     }
 
     /// One idle turn.
@@ -53,10 +66,13 @@ impl Wait {
     #[cold]
     fn idle_by_the_clock(&mut self) -> Idle {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
-        if waited >= self.sleep_after {
-            return Idle::Sleep(waited);
+        let quiet = self.rung.map_or(waited, |rung| rung.elapsed());
+        if quiet >= self.sleep_after {
+            // What comes at the very moment of falling asleep may ring too early. A rank that sleeps half as long as it has
+            // waited loses no more than that.
+            return Idle::Sleep(waited, (quiet / 2).clamp(SHORTEST, LONGEST));
         }
-        if waited < self.spin {
+        if quiet < self.spin {
             std::hint::spin_loop();
         } else {
             std::thread::yield_now();
@@ -75,11 +91,27 @@ mod tests {
         let mut wait = Wait::new(&config);
         let spins = |wait: &mut Wait| (0..10_000).take_while(|_| wait.idle() == Idle::Spun).count() as u32;
         assert_eq!(spins(&mut wait), SPINS_WITHOUT_CLOCK - 1);
-        assert!(matches!(wait.idle(), Idle::Sleep(_)));
+        assert!(matches!(wait.idle(), Idle::Sleep(_, SHORTEST)));
         wait.moved();
         assert_eq!(spins(&mut wait), SPINS_WITHOUT_CLOCK - 1);
         let mut patient = Wait::new(&Config { sleep_after: Duration::from_secs(3600), ..config });
         assert_eq!(spins(&mut patient), SPINS_WITHOUT_CLOCK - 1);
         assert!(matches!(patient.idle(), Idle::Waited(_)));
+    }
+
+    #[test]
+    fn sleeps_grow_with_the_wait_and_are_short_again_after_the_bell() {
+        let mut wait = Wait::new(&Config { sleep_after: Duration::ZERO, ..Config::new(0, 2) });
+        wait.turns = SPINS_WITHOUT_CLOCK;
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
+        wait.since = ago(3600);
+        assert!(matches!(wait.idle(), Idle::Sleep(waited, LONGEST) if waited.as_secs() >= 3600));
+        wait.rung();
+        // The wait is as old as before: its deadline is not put off.
+        assert!(matches!(wait.idle(), Idle::Sleep(waited, SHORTEST) if waited.as_secs() >= 3600));
+        wait.sleep_after = Duration::from_secs(60);
+        assert!(matches!(wait.idle(), Idle::Waited(waited) if waited.as_secs() >= 3600));
+        wait.rung = ago(61);
+        assert!(matches!(wait.idle(), Idle::Sleep(_, LONGEST)));
     }
 }

@@ -1,5 +1,6 @@
 //! Sleeping until a peer does something. A rank that has waited long says so in the bell line of its arena; a peer on the
-//! same host that finds it asleep after a write wakes it. Between hosts over tcp the kernel wakes whoever polls.
+//! same host that finds it asleep after a write wakes it. Between hosts over tcp the kernel wakes whoever polls, and over
+//! rdma the control threads ring for the peer (`control/bell.rs`).
 //!
 //! The writer looks at the bell right after its flag, with no fence between: that would cost every message of the busy. So
 //! it may find the bell silent while its flag is still on its way out of its processor. The sleeper therefore gives such
@@ -36,8 +37,9 @@ fn wake(arena: &Arena, bell: usize) {
     let _ = futex::wake(bell, futex::Flags::empty(), u32::MAX);
 }
 
-/// Sleeps until a peer rings or the time is over; not at all if `stirred` finds something once the bell is set.
-pub(crate) fn sleep(arena: &Arena, bell: usize, at_most: Duration, stirred: impl FnOnce() -> bool) {
+/// Sleeps until a peer rings or the time is over; not at all if `stirred` finds something once the bell is set. Whether it
+/// was rung.
+pub(crate) fn sleep(arena: &Arena, bell: usize, at_most: Duration, stirred: impl FnOnce() -> bool) -> bool {
     let bell = arena.half_word(bell);
     bell.store(ASLEEP, Ordering::SeqCst);
     for _ in 0..TURNS_OF_A_LATE_FLAG {
@@ -48,7 +50,7 @@ pub(crate) fn sleep(arena: &Arena, bell: usize, at_most: Duration, stirred: impl
         // Woken, interrupted or timed out: the caller looks again in each case.
         let _ = futex::wait(bell, futex::Flags::empty(), ASLEEP, Some(&timeout));
     }
-    bell.store(AWAKE, Ordering::SeqCst);
+    bell.swap(AWAKE, Ordering::SeqCst) == AWAKE
 }
 
 /// Sleeps until one of the sockets has something, or the time is over.
@@ -81,7 +83,7 @@ mod tests {
         let twin = Arena::map(arena.file().try_clone_to_owned().unwrap(), 4096).unwrap();
         let start = Instant::now();
         std::thread::scope(|scope| {
-            let sleeper = scope.spawn(|| sleep(&arena, 64, LONG, || false));
+            let sleeper = scope.spawn(|| assert!(sleep(&arena, 64, LONG, || false)));
             while !sleeper.is_finished() {
                 ring(&twin, 64);
                 std::thread::yield_now();
@@ -94,7 +96,8 @@ mod tests {
     fn nobody_sleeps_through_what_came_before() {
         let arena = Arena::allocate(4096).unwrap();
         let start = Instant::now();
-        sleep(&arena, 0, LONG, || true);
+        assert!(!sleep(&arena, 0, LONG, || true));
+        assert!(!sleep(&arena, 0, Duration::from_millis(1), || false));
         assert!(start.elapsed() < LONG);
         assert_eq!(arena.half_word(0).load(Ordering::Relaxed), AWAKE);
     }

@@ -102,6 +102,9 @@ pub(crate) trait Link {
     /// Whether everything written has left this process, so that closing loses nothing.
     fn flushed(&self) -> bool;
 
+    /// Has the peer ring when it next writes something here, where it cannot see by itself that this rank sleeps.
+    fn ask_to_be_rung(&self) {}
+
     /// How a sleeping rank hears of this peer.
     fn alarm(&self) -> Alarm<'_>;
 }
@@ -109,12 +112,10 @@ pub(crate) trait Link {
 /// What wakes a rank that sleeps.
 #[derive(Debug)]
 pub(crate) enum Alarm<'a> {
-    /// The peer rings the bell in the arena.
+    /// The bell in the arena, rung by the peer.
     Bell,
     /// One of its sockets becomes ready.
     Sockets(SmallVec<[PollFd<'a>; 1]>),
-    /// Nothing: short naps must do.
-    None,
 }
 
 /// A link of any transport: static dispatch, one predictable branch.
@@ -190,6 +191,10 @@ impl Link for AnyLink {
 
     fn flushed(&self) -> bool {
         dispatch!(self, link => link.flushed())
+    }
+
+    fn ask_to_be_rung(&self) {
+        dispatch!(self, link => link.ask_to_be_rung());
     }
 
     fn alarm(&self) -> Alarm<'_> {

@@ -15,7 +15,7 @@ use crate::error::FabricError;
 use crate::key::{Key, PROOF_BYTES, Role, nonce};
 
 /// The version of everything ranks say to each other. It grows when any of it changes.
-pub const PROTOCOL_VERSION: u32 = 7;
+pub const PROTOCOL_VERSION: u32 = 8;
 const MAGIC: [u8; 4] = *b"HALO";
 /// Bytes of a [`Preamble`].
 pub const PREAMBLE_BYTES: usize = 16 + PROOF_BYTES;

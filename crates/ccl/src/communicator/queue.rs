@@ -86,8 +86,10 @@ impl<'b> Queue<'_, 'b> {
         while ticket.0 >= self.done {
             if self.advance()? {
                 wait.moved();
-            } else if let (Idle::Sleep(_), Some(job)) = (wait.idle(), self.jobs.front()) {
-                self.communicator.sleep_for(job);
+            } else if let (Idle::Sleep(_, at_most), Some(job)) = (wait.idle(), self.jobs.front())
+                && self.communicator.sleep_for(job, at_most)
+            {
+                wait.rung();
             }
         }
         Ok(())

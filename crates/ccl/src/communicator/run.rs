@@ -19,9 +19,6 @@ const ASK_AFTER: Duration = Duration::from_millis(1);
 /// A wait this long is told to the peers, or half the deadline: theirs may end before it does.
 const SAY_AFTER: Duration = Duration::from_secs(1);
 
-/// One sleep: a failure that nobody rings for is noticed this late.
-const SLEEP: Duration = Duration::from_millis(20);
-
 impl Communicator {
     /// Does one operation; returns when this rank's part is done.
     ///
@@ -45,9 +42,11 @@ impl Communicator {
                 Progress::Idle => match wait.idle() {
                     Idle::Spun => {}
                     Idle::Waited(waited) => self.be_patient(job, waited)?,
-                    Idle::Sleep(waited) => {
+                    Idle::Sleep(waited, at_most) => {
                         self.be_patient(job, waited)?;
-                        self.sleep_for(job);
+                        if self.sleep_for(job, at_most) {
+                            wait.rung();
+                        }
                     }
                 },
             }
@@ -84,9 +83,9 @@ impl Communicator {
         }
     }
 
-    /// Sleeps until a peer that the job waits for does something, or for a short while.
-    pub(super) fn sleep_for(&self, job: &Job<'_>) {
-        self.mesh.sleep(&job.plan.waiting_for(&self.mesh), SLEEP);
+    /// Sleeps until a peer that the job waits for does something, or for a short while; whether the bell was rung.
+    pub(super) fn sleep_for(&self, job: &Job<'_>, at_most: Duration) -> bool {
+        self.mesh.sleep(&job.plan.waiting_for(&self.mesh), at_most)
     }
 
     /// After some waiting: whether it makes sense to wait on, because nobody has left and the deadline has not passed.

@@ -12,7 +12,7 @@ use super::reception::{Reception, Receptions};
 use super::rendezvous::call_until;
 use crate::arena::Arena;
 use crate::config::Config;
-use crate::control::{Control, ControlPeer, RailTalk};
+use crate::control::{Control, ControlPeer, RailTalk, RemoteBell};
 use crate::error::FabricError;
 use crate::host;
 use crate::key::Key;
@@ -46,6 +46,8 @@ struct Joining {
     rails: Vec<RailEnds>,
     /// Where a link of several rails speaks of them.
     talk: Option<Arc<RailTalk>>,
+    /// Where a link over rdma rings, and asks to be rung.
+    bell: Arc<RemoteBell>,
     rdma: Option<RdmaPending>,
 }
 
@@ -102,7 +104,8 @@ pub(super) fn connect(
     for Chosen { info, rails } in choices.into_iter().flatten() {
         let (theirs, reception) = (&hellos[info.peer], &mut receptions.first);
         let control = meet(config.rank, theirs, Purpose::Control, reception, key, deadline)?;
-        joining.push(Joining { info, control, lines: Vec::new(), rails, talk: None, rdma: None });
+        let bell = Arc::new(RemoteBell::new(Arc::clone(&arena), layout.bell()));
+        joining.push(Joining { info, control, lines: Vec::new(), rails, talk: None, bell, rdma: None });
     }
     for Joining { info, control, lines, rails, talk, .. } in &mut joining {
         let (theirs, further) = (&hellos[info.peer], &mut receptions.further);
@@ -213,6 +216,7 @@ fn exchange_offers(
                     layout,
                     on_loss: config.lost_rail,
                     talk: peer.talk.clone(),
+                    bell: Arc::clone(&peer.bell),
                 };
                 let ports: Vec<usize> = peer.rails.iter().map(|rail| rail.ours).collect();
                 let pending = endpoint.prepare(way, &ports)?;
@@ -269,10 +273,10 @@ fn assemble(
     let mut peers: Vec<Option<Peer>> = (0..config.world).map(|_| None).collect();
     let mut controls = Vec::new();
     for (joined, link) in joining.into_iter().zip(links) {
-        let Joining { info, control, lines, talk: rails, .. } = joined;
+        let Joining { info, control, lines, talk: rails, bell, .. } = joined;
         let (rank, host) = (info.peer, info.host.clone());
         let streams = std::iter::once(control.stream).chain(lines).collect();
-        controls.push(ControlPeer { rank, host, streams, rails });
+        controls.push(ControlPeer { rank, host, streams, rails, bell });
         peers[rank] = Some(Peer::new(info, link, place.layout.slots));
     }
     let ports = place.endpoint.as_ref().and_then(RdmaEndpoint::port_watch);

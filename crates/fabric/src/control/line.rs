@@ -20,6 +20,10 @@ pub(super) enum Notice {
         within: Option<String>,
     },
     RailClosed(RailClosed),
+    /// It sleeps, and asks to be rung.
+    Sleeps,
+    /// It has written something to a rank that slept.
+    Rings,
 }
 
 /// How a connection came to its end.

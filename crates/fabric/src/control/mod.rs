@@ -1,7 +1,9 @@
 //! The control connections: heartbeats out, heartbeats in, and what a peer may say of itself: that it is leaving, that it
-//! must stop everybody, that it has waited long, that it has closed a rail, or (by its silence) that it is gone. One
+//! must stop everybody, that it has waited long, that it sleeps, that it has closed a rail, or (by its silence) that it is
+//! gone. One
 //! thread per communicator, asleep in poll(2) but for four wake-ups a second.
 
+mod bell;
 mod line;
 mod rails;
 mod watch;
@@ -17,6 +19,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::FabricError;
 use crate::rdma::PortWatch;
+pub(crate) use bell::RemoteBell;
 use line::Notice;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use line::notices;
@@ -32,6 +35,8 @@ pub(crate) struct ControlPeer {
     pub(crate) streams: Vec<TcpStream>,
     /// Where its link of several rails speaks and listens.
     pub(crate) rails: Option<Arc<RailTalk>>,
+    /// Where its link asks to be rung, and rings, if it is over rdma.
+    pub(crate) bell: Arc<RemoteBell>,
 }
 
 /// What the thread and the communicator tell each other.
@@ -50,7 +55,18 @@ struct Shared {
     /// Per rank: what it has said that it waits in.
     waits: Vec<Mutex<Option<String>>>,
     closing: AtomicBool,
-    wake: OwnedFd,
+    wake: Wake,
+}
+
+/// Wakes the control thread.
+#[derive(Debug, Clone)]
+struct Wake(Arc<OwnedFd>);
+
+impl Wake {
+    fn now(&self) {
+        // An eventfd write can only fail when its counter is full, and then the thread is awake anyway.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
 }
 
 const PRESENT: u64 = u64::MAX;
@@ -60,11 +76,6 @@ impl Shared {
         if self.failure.set(error).is_ok() {
             self.failed.store(true, Ordering::Release);
         }
-    }
-
-    fn wake(&self) {
-        // An eventfd write can only fail when its counter is full, and then the thread is awake anyway.
-        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 }
 
@@ -99,7 +110,7 @@ impl Control {
             own_wait: Mutex::new(None),
             waits: (0..world).map(|_| Mutex::default()).collect(),
             closing: AtomicBool::new(false),
-            wake,
+            wake: Wake(Arc::new(wake)),
         });
         if peers.is_empty() {
             return Ok(Self { shared, thread: None });
@@ -132,7 +143,7 @@ impl Control {
     /// Tells every peer what this rank has been waiting in, or that it goes on.
     pub(crate) fn say_waits(&self, within: Option<String>) {
         *lock(&self.shared.own_wait) = Some(Notice::Waits { within });
-        self.shared.wake();
+        self.shared.wake.now();
     }
 
     /// What a peer has said that it waits in, if it does.
@@ -144,14 +155,14 @@ impl Control {
     pub(crate) fn stop_everybody(&self, error: FabricError, reason: String) {
         self.shared.fail(error);
         *lock(&self.shared.stop) = Some(reason);
-        self.shared.wake();
+        self.shared.wake.now();
     }
 
     /// Says good-bye and waits a moment for the others to say it too. A peer that has stopped the communicator meanwhile is
     /// an error; one that just went away is none any more.
     pub(crate) fn close(&mut self) -> Result<(), FabricError> {
         self.shared.closing.store(true, Ordering::Release);
-        self.shared.wake();
+        self.shared.wake.now();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -189,6 +200,8 @@ impl Drop for Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::Arena;
+    use crate::doorbell;
     use crate::rdma::RailClosed;
     use std::net::TcpListener;
 
@@ -208,7 +221,23 @@ mod tests {
         timeout: Duration,
         rails: Option<Arc<RailTalk>>,
     ) -> Control {
-        let peer = ControlPeer { rank, host: format!("host{rank}"), streams, rails };
+        watch_and_ring(streams, rank, timeout, rails, Arc::new(bell().1))
+    }
+
+    /// A rank's bell line, and what rings it.
+    fn bell() -> (Arc<Arena>, RemoteBell) {
+        let arena = Arc::new(Arena::allocate(4096).unwrap());
+        (Arc::clone(&arena), RemoteBell::new(arena, 0))
+    }
+
+    fn watch_and_ring(
+        streams: Vec<TcpStream>,
+        rank: usize,
+        timeout: Duration,
+        rails: Option<Arc<RailTalk>>,
+        bell: Arc<RemoteBell>,
+    ) -> Control {
+        let peer = ControlPeer { rank, host: format!("host{rank}"), streams, rails, bell };
         Control::start(2, vec![peer], timeout, None).unwrap()
     }
 
@@ -280,6 +309,53 @@ mod tests {
         }
         assert_eq!(one.waits_in(0), None);
         zero.check().unwrap();
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_the_next_write_of_a_peer_that_it_has_told() {
+        const LONG: Duration = Duration::from_secs(60);
+        let ((here, there), (arena, ours), (_, theirs)) = (pair(), bell(), bell());
+        let (ours, theirs) = (Arc::new(ours), Arc::new(theirs));
+        let timeout = Duration::from_secs(3);
+        let zero = watch_and_ring(vec![here], 1, timeout, None, Arc::clone(&ours));
+        let one = watch_and_ring(vec![there], 0, timeout, None, Arc::clone(&theirs));
+        for _ in 0..3 {
+            let start = Instant::now();
+            std::thread::scope(|scope| {
+                let sleeper = scope.spawn(|| {
+                    doorbell::sleep(&arena, 0, LONG, || {
+                        ours.ask();
+                        false
+                    });
+                });
+                while !sleeper.is_finished() {
+                    theirs.ring();
+                    std::thread::yield_now();
+                }
+            });
+            assert!(start.elapsed() < LONG, "it was woken, and did not wake by itself");
+        }
+        zero.check().unwrap();
+        one.check().unwrap();
+    }
+
+    #[test]
+    fn a_rank_that_does_not_sleep_is_not_rung_and_one_that_does_says_so_once() {
+        let (_arena, bell) = bell();
+        bell.ring();
+        assert_eq!(bell.to_say().count(), 0, "nobody sleeps");
+        bell.ask();
+        bell.ask();
+        assert!(matches!(bell.to_say().collect::<Vec<_>>()[..], [Notice::Sleeps]));
+        bell.ask();
+        assert_eq!(bell.to_say().count(), 0, "the peer knows");
+        bell.rung();
+        bell.ask();
+        assert!(matches!(bell.to_say().collect::<Vec<_>>()[..], [Notice::Sleeps]), "it has to be told anew");
+        bell.peer_sleeps();
+        bell.ring();
+        bell.ring();
+        assert!(matches!(bell.to_say().collect::<Vec<_>>()[..], [Notice::Rings]), "it is rung once");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What the two ends of a link tell each other of rails that are closed. A link says it here and the control thread carries
 //! it, over every control connection of that peer; what the peer says lies here until the link looks.
 
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::Wake;
 use crate::rdma::RailClosed;
 
 /// Between one link and the control thread.
@@ -15,7 +15,7 @@ pub(crate) struct RailTalk {
     news: AtomicBool,
     peer_left: AtomicBool,
     /// Wakes the control thread, once there is one.
-    wake: OnceLock<OwnedFd>,
+    wake: OnceLock<Wake>,
 }
 
 fn lock(words: &Mutex<Vec<RailClosed>>) -> MutexGuard<'_, Vec<RailClosed>> {
@@ -27,8 +27,7 @@ impl RailTalk {
     pub(crate) fn say(&self, closed: RailClosed) {
         lock(&self.to_say).push(closed);
         if let Some(wake) = self.wake.get() {
-            // As in `Shared::wake`.
-            let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+            wake.now();
         }
     }
 
@@ -50,7 +49,7 @@ impl RailTalk {
     }
 
     /// For the control thread: by what it is woken.
-    pub(super) fn wakes(&self, wake: OwnedFd) {
+    pub(super) fn wakes(&self, wake: Wake) {
         let _ = self.wake.set(wake);
     }
 

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::line::{End, Line, Notice};
 use super::rails::RailTalk;
-use super::{ControlPeer, Shared, lock};
+use super::{ControlPeer, RemoteBell, Shared, lock};
 use crate::error::FabricError;
 use crate::rdma::PortWatch;
 use crate::wire::encode_frame;
@@ -25,6 +25,7 @@ struct Watched {
     host: String,
     lines: Vec<Line>,
     rails: Option<Arc<RailTalk>>,
+    bell: Arc<RemoteBell>,
     heard: Instant,
     /// It said good-bye: from now on its silence is no loss.
     left: bool,
@@ -51,14 +52,14 @@ impl Watch {
     ) -> Result<Self, FabricError> {
         let now = Instant::now();
         let watched = |peer: ControlPeer| {
-            let ControlPeer { rank, host, streams, rails } = peer;
+            let ControlPeer { rank, host, streams, rails, bell } = peer;
             let lines = streams.into_iter().map(Line::new).collect::<Result<_, _>>();
             let lines = lines.map_err(|error| FabricError::system("fcntl(O_NONBLOCK)", error))?;
             if let Some(rails) = &rails {
-                let wake = shared.wake.try_clone().map_err(|error| FabricError::system("dup", error))?;
-                rails.wakes(wake);
+                rails.wakes(shared.wake.clone());
             }
-            Ok(Watched { rank, host, lines, rails, heard: now, left: false, ended: false })
+            bell.wakes(shared.wake.clone());
+            Ok(Watched { rank, host, lines, rails, bell, heard: now, left: false, ended: false })
         };
         let peers = peers.into_iter().map(watched).collect::<Result<_, FabricError>>()?;
         Ok(Self { shared, peers, peer_timeout, ports, next_beat: now, stopped: false })
@@ -70,6 +71,7 @@ impl Watch {
             self.speak_of_the_wait();
             self.spread_the_reason();
             self.speak_of_rails();
+            self.speak_of_bells();
             if closing_since.is_none() && self.shared.closing.load(Ordering::Acquire) {
                 self.say(&Notice::Goodbye);
                 closing_since = Some(Instant::now());
@@ -118,6 +120,12 @@ impl Watch {
         }
     }
 
+    fn speak_of_bells(&mut self) {
+        for peer in &mut self.peers {
+            peer.bell.to_say().for_each(|notice| peer.say(&notice));
+        }
+    }
+
     fn say(&mut self, notice: &Notice) {
         self.peers.iter_mut().filter(|peer| !peer.ended).for_each(|peer| peer.say(notice));
     }
@@ -139,7 +147,7 @@ impl Watch {
     }
 
     fn sleep(&self) {
-        let mut watched = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
+        let mut watched = vec![PollFd::new(&self.shared.wake.0, PollFlags::IN)];
         let lines = self.peers.iter().flat_map(|peer| &peer.lines).filter(|line| !line.ended);
         watched.extend(lines.map(|line| PollFd::new(&line.stream, PollFlags::IN)));
         let ports = self.ports.iter().flat_map(PortWatch::files);
@@ -148,7 +156,7 @@ impl Watch {
         let left = Timespec::try_from(left).expect("a heartbeat interval fits a timespec");
         let _ = poll(&mut watched, Some(&left));
         let mut count = [0; 8];
-        let _ = rustix::io::read(&self.shared.wake, &mut count);
+        let _ = rustix::io::read(&self.shared.wake.0, &mut count);
     }
 
     fn listen(&mut self) {
@@ -174,6 +182,7 @@ impl Watch {
             }
             let reason = error.one_line();
             self.shared.fail(error);
+            self.peers.iter().for_each(|peer| peer.bell.wake_sleeper());
             lock(&self.shared.stop).get_or_insert(reason);
         }
     }
@@ -233,17 +242,22 @@ impl Watched {
                 if let Some(rails) = &self.rails {
                     rails.leave();
                 }
+                self.bell.wake_sleeper();
             }
             Notice::Stop { reason } => {
                 let (peer, host) = (self.rank, self.host.clone());
                 shared.fail(FabricError::StoppedByPeer { peer, host, reason });
+                self.bell.wake_sleeper();
             }
             Notice::Waits { within } => *lock(&shared.waits[self.rank]) = within,
             Notice::RailClosed(closed) => {
                 if let Some(rails) = &self.rails {
                     rails.tell(closed);
                 }
+                self.bell.wake_sleeper();
             }
+            Notice::Sleeps => self.bell.peer_sleeps(),
+            Notice::Rings => self.bell.rung(),
         }
     }
 }

@@ -34,7 +34,7 @@ const FLUSH_GRACE: Duration = Duration::from_secs(1);
 /// How long a broken link waits for the control connection to say that it is the whole peer that is gone.
 const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
 
-/// One sleep where nothing can wake a rank: an idle one then takes about half a percent of a core.
+/// One sleep where peers would wake a rank in different ways: an idle one then takes about half a percent of a core.
 const NAP: Duration = Duration::from_millis(1);
 
 /// What is known of the link to one peer.
@@ -246,35 +246,42 @@ impl Mesh {
         result
     }
 
-    /// Sleeps until one of `peers` does something, for about `at_most`: for a rank that has waited long.
-    pub fn sleep(&self, peers: &[usize], at_most: Duration) {
-        let (mut sockets, mut bells, mut silent) = (SmallVec::<[_; 16]>::new(), 0, 0);
+    /// Sleeps until one of `peers` does something, for about `at_most`: for a rank that has waited long. What a peer did at
+    /// the moment when it fell asleep may not wake it. Whether a bell was rung, which may be before what it was rung for has
+    /// arrived.
+    pub fn sleep(&self, peers: &[usize], at_most: Duration) -> bool {
+        let (mut sockets, mut bells) = (SmallVec::<[_; 16]>::new(), 0);
         for peer in peers {
             match self.peer(*peer).link.alarm() {
                 Alarm::Bell => bells += 1,
                 Alarm::Sockets(more) => sockets.extend(more),
-                Alarm::None => silent += 1,
             }
         }
         let stirred = || peers.iter().any(|peer| self.has_stirred(*peer));
         if peers.is_empty() {
             std::thread::sleep(NAP);
         } else if bells == peers.len() {
-            doorbell::sleep(&self.arena, self.layout.bell(), at_most, stirred);
+            return doorbell::sleep(&self.arena, self.layout.bell(), at_most, || {
+                for peer in peers {
+                    self.peer(*peer).link.ask_to_be_rung();
+                }
+                stirred()
+            });
         } else if stirred() {
             // It was read from its socket after the plan had looked: no socket tells of it any more.
-        } else if bells + silent == 0 {
+        } else if bells == 0 {
             // What waits to leave must not sleep with us: somebody may wait for it.
             let backlogs = self.peers.iter().flatten().filter(|peer| !peer.link.flushed());
             sockets.extend(backlogs.flat_map(|peer| match peer.link.alarm() {
                 Alarm::Sockets(sockets) => sockets,
-                Alarm::Bell | Alarm::None => SmallVec::new(),
+                Alarm::Bell => SmallVec::new(),
             }));
             doorbell::sleep_on_sockets(&mut sockets, at_most);
         } else {
-            // They wake in different ways, or in none.
+            // They wake in different ways.
             std::thread::sleep(at_most.min(NAP));
         }
+        false
     }
 
     /// Whether there is anything of this peer's that was not there when it was last looked at.

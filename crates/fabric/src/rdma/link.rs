@@ -12,6 +12,7 @@ use super::rail::Rail;
 use super::several::Several;
 use super::stripes::STRIPED_BYTES;
 use crate::arena::Arena;
+use crate::control::RemoteBell;
 use crate::layout::{FLAG_IN_TRAILER, LINE, Layout};
 use crate::link::{Alarm, Link, LinkFailure, Source};
 use crate::mesh::{RailBytes, arrived};
@@ -49,6 +50,7 @@ pub(crate) struct RdmaLink {
     lent: Option<Arc<Memory>>,
     /// What more than one rail needs.
     pub(super) several: Option<Box<Several>>,
+    bell: Arc<RemoteBell>,
 }
 
 impl RdmaLink {
@@ -59,11 +61,13 @@ impl RdmaLink {
         rails: Vec<Rail>,
         memory: Arc<Memory>,
         several: Option<Several>,
+        bell: Arc<RemoteBell>,
     ) -> Self {
         // No operation allocates: each takes two work requests, and the queue holds no more.
         let unread = VecDeque::with_capacity(queue_depth(layout) as usize / 2);
         let rails = rails.into_iter().map(Some).collect();
-        Self { rank, peer, layout, rails, memory, unread, lent: None, several: several.map(Box::new) }
+        let several = several.map(Box::new);
+        Self { rank, peer, layout, rails, memory, unread, lent: None, several, bell }
     }
 
     /// Bytes of each rail, where there are several.
@@ -118,6 +122,7 @@ impl RdmaLink {
         if measured && let Some(several) = &mut self.several {
             several.posted(rail, on.posted(), bytes);
         }
+        self.bell.ring();
         Ok(())
     }
 
@@ -295,7 +300,11 @@ impl Link for RdmaLink {
             && self.several.as_ref().is_none_or(|several| several.is_settled())
     }
 
+    fn ask_to_be_rung(&self) {
+        self.bell.ask();
+    }
+
     fn alarm(&self) -> Alarm<'_> {
-        Alarm::None
+        Alarm::Bell
     }
 }

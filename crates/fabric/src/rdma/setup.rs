@@ -17,7 +17,7 @@ use super::regions::Parts;
 use super::several::Several;
 use crate::arena::Arena;
 use crate::config::LostRail;
-use crate::control::RailTalk;
+use crate::control::{RailTalk, RemoteBell};
 use crate::error::FabricError;
 use crate::key::nonce;
 use crate::layout::{LINE, Layout};
@@ -65,6 +65,8 @@ pub(crate) struct Way {
     pub(crate) on_loss: LostRail,
     /// Where it speaks of rails, if it has several.
     pub(crate) talk: Option<Arc<RailTalk>>,
+    /// Where it rings, and asks to be rung.
+    pub(crate) bell: Arc<RemoteBell>,
 }
 
 impl RdmaEndpoint {
@@ -151,7 +153,7 @@ impl RdmaPending {
     /// Connects to the peer's queue pairs.
     pub(crate) fn connect(self, theirs: RdmaOffer) -> Result<RdmaLink, LinkFailure> {
         let Self { pairs, names, memory, down, way } = self;
-        let Way { rank, peer, host, layout, on_loss, talk } = way;
+        let Way { rank, peer, host, layout, on_loss, talk, bell } = way;
         if theirs.rails.len() != pairs.len() {
             return Err(format!("it has {} rails, this rank {}", theirs.rails.len(), pairs.len()));
         }
@@ -165,7 +167,7 @@ impl RdmaPending {
         }
         let several = (rails.len() > 1)
             .then(|| Several::new(names, layout, talk.unwrap_or_default(), down, on_loss, host));
-        Ok(RdmaLink::new(rank, peer, layout, rails, memory, several))
+        Ok(RdmaLink::new(rank, peer, layout, rails, memory, several, bell))
     }
 }
 

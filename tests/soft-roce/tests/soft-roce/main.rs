@@ -1,6 +1,7 @@
 //! Real verbs, in virtual machines with Soft-RoCE, and the rig that boots them.
 
 mod collectives;
+mod idle;
 mod memory;
 mod python;
 mod rails;

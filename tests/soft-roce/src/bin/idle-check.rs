@@ -1,0 +1,103 @@
+//! What it costs to wait over rdma, and how soon a rank that sleeps is awake: run in one machine by `idle.rs` of the tests.
+//!
+//! `idle-check` runs two ranks in two threads, which share a clock. Rank 1 is late; what rank 0 takes meanwhile is printed.
+
+use std::error::Error;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use halo_ccl::{Communicator, Config, Transport, TransportChoice};
+use rustix::time::{ClockId, clock_gettime};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How late the peer is, where the processor's time is what counts.
+const LATE: Duration = Duration::from_millis(3000);
+/// How late it is, where it counts how soon the sleeper hears: some of them, so that no nap ends just then.
+const ROUNDS: u64 = 21;
+
+fn late(round: u64) -> Duration {
+    Duration::from_micros(40_000 + round * 1_700)
+}
+
+fn main() -> Outcome {
+    let (starts, started) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let peer = scope.spawn(move || -> Outcome {
+            let mut communicator = connect(1)?;
+            communicator.barrier()?;
+            std::thread::sleep(LATE);
+            communicator.barrier()?;
+            for round in 0..ROUNDS {
+                std::thread::sleep(late(round));
+                starts.send(Instant::now())?;
+                communicator.barrier()?;
+            }
+            communicator.barrier()?;
+            std::thread::sleep(LATE);
+            Ok(communicator.close()?)
+        });
+        let mut communicator = connect(0)?;
+        communicator.barrier()?;
+        let waiting = Costs::of(ClockId::ThreadCPUTime, || Ok(communicator.barrier()?))?;
+        println!(
+            "waiting: {:.2} % of a core, {} sleeps in {LATE:.0?}",
+            waiting.share * 100.0,
+            waiting.sleeps
+        );
+        let mut heard = Vec::new();
+        for _ in 0..ROUNDS {
+            communicator.barrier()?;
+            heard.push(started.recv()?.elapsed());
+        }
+        heard.sort_unstable();
+        let [least, median, most] = [0, heard.len() / 2, heard.len() - 1].map(|at| heard[at]);
+        println!("woken: after {median:.1?} (median of {ROUNDS}; {least:.1?} to {most:.1?})");
+        communicator.barrier()?;
+        let idle = Costs::of(ClockId::ProcessCPUTime, || {
+            std::thread::sleep(LATE);
+            Ok(())
+        })?;
+        println!("between operations: {:.2} % of a core, two ranks", idle.share * 100.0);
+        peer.join().map_err(|_| "rank 1 ended early")??;
+        Ok(communicator.close()?)
+    })
+}
+
+fn connect(rank: usize) -> Outcome<Communicator> {
+    let config = Config {
+        rendezvous: "192.168.100.1:29510".to_owned(),
+        transport: TransportChoice::Rdma,
+        ..Config::from_env(rank, 2)?
+    };
+    let communicator = Communicator::connect(&config)?;
+    assert_eq!(communicator.links()[0].transport, Transport::Rdma);
+    Ok(communicator)
+}
+
+/// What a piece of work takes.
+struct Costs {
+    /// Of one core.
+    share: f64,
+    /// How often this thread gave its core away to sleep.
+    sleeps: u64,
+}
+
+impl Costs {
+    fn of(clock: ClockId, work: impl FnOnce() -> Outcome) -> Outcome<Self> {
+        let used = || {
+            let time = clock_gettime(clock);
+            Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        };
+        let (start, before, slept) = (Instant::now(), used(), sleeps()?);
+        work()?;
+        let share = used().saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64();
+        Ok(Self { share, sleeps: sleeps()? - slept })
+    }
+}
+
+fn sleeps() -> Outcome<u64> {
+    let status = std::fs::read_to_string("/proc/thread-self/status")?;
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    Ok(count.ok_or("the kernel counts no voluntary_ctxt_switches")?.trim().parse()?)
+}
