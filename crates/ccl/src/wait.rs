@@ -32,11 +32,13 @@ pub(crate) struct Wait {
     rung: Option<Instant>,
     spin: Duration,
     sleep_after: Duration,
+    deadline: Duration,
 }
 
 impl Wait {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { turns: 0, since: None, rung: None, spin: config.spin, sleep_after: config.sleep_after }
+        let Config { spin, sleep_after, timeout: deadline, .. } = *config;
+        Self { turns: 0, since: None, rung: None, spin, sleep_after, deadline }
     }
 
     /// Something moved: the next idle turn begins a new wait.
@@ -69,8 +71,9 @@ impl Wait {
         let quiet = self.rung.map_or(waited, |rung| rung.elapsed());
         if quiet >= self.sleep_after {
             // What comes at the very moment of falling asleep may ring too early. A rank that sleeps half as long as it has
-            // waited loses no more than that.
-            return Idle::Sleep(waited, (quiet / 2).clamp(SHORTEST, LONGEST));
+            // waited loses no more than that. It does not sleep past its deadline.
+            let longest = LONGEST.min(self.deadline.saturating_sub(waited)).max(SHORTEST);
+            return Idle::Sleep(waited, (quiet / 2).clamp(SHORTEST, longest));
         }
         if quiet < self.spin {
             std::hint::spin_loop();
@@ -101,7 +104,8 @@ mod tests {
 
     #[test]
     fn sleeps_grow_with_the_wait_and_are_short_again_after_the_bell() {
-        let mut wait = Wait::new(&Config { sleep_after: Duration::ZERO, ..Config::new(0, 2) });
+        let (sleep_after, timeout) = (Duration::ZERO, Duration::from_secs(7200));
+        let mut wait = Wait::new(&Config { sleep_after, timeout, ..Config::new(0, 2) });
         wait.turns = SPINS_WITHOUT_CLOCK;
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
         wait.since = ago(3600);
@@ -113,5 +117,11 @@ mod tests {
         assert!(matches!(wait.idle(), Idle::Waited(waited) if waited.as_secs() >= 3600));
         wait.rung = ago(61);
         assert!(matches!(wait.idle(), Idle::Sleep(_, LONGEST)));
+        wait.deadline = Duration::from_secs(3601);
+        wait.since = Instant::now().checked_sub(wait.deadline - LONGEST / 2);
+        assert!(
+            matches!(wait.idle(), Idle::Sleep(_, at_most) if at_most <= LONGEST / 2),
+            "not past its deadline"
+        );
     }
 }
