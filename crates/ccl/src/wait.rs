@@ -117,8 +117,8 @@ mod tests {
         assert!(matches!(wait.idle(), Idle::Waited(waited) if waited.as_secs() >= 3600));
         wait.rung = ago(61);
         assert!(matches!(wait.idle(), Idle::Sleep(_, LONGEST)));
-        wait.deadline = Duration::from_secs(3601);
-        wait.since = Instant::now().checked_sub(wait.deadline - LONGEST / 2);
+        wait.deadline = Duration::from_secs(3600) + LONGEST / 2;
+        wait.since = ago(3600);
         assert!(
             matches!(wait.idle(), Idle::Sleep(_, at_most) if at_most <= LONGEST / 2),
             "not past its deadline"
