@@ -18,6 +18,8 @@ const GAIN: f64 = 0.97;
 const DOUBLING_BYTES: usize = 256 * 1024;
 /// Below this size twice as many messages as ranks, one after the other, are not worth one.
 const RING_BYTES: usize = 32 * 1024;
+/// Below this size two ranks gain nothing by a second phase.
+const TWO_RANKS_TWO_SHOT_BYTES: usize = 128 * 1024;
 /// Chunks worth trying where one message carries several.
 const CHUNKS: [usize; 4] = [16 * 1024, 32 * 1024, 64 * 1024, 128 * 1024];
 /// Time spent on one candidate, one size and one round, about.
@@ -83,8 +85,10 @@ fn candidates(world: usize, size: usize, slot_bytes: usize) -> Vec<Candidate> {
         CHUNKS.into_iter().filter(|chunk| *chunk < slot_bytes && *chunk < size).collect();
     chunks.push(slot_bytes);
     let mut candidates: Vec<_> = chunks.into_iter().map(|chunk| (Algorithm::OneShot, chunk)).collect();
-    if world > 2 {
+    if world > 2 || size >= TWO_RANKS_TWO_SHOT_BYTES {
         candidates.push((Algorithm::TwoShot, slot_bytes));
+    }
+    if world > 2 {
         if size <= DOUBLING_BYTES {
             candidates.push((Algorithm::Doubling, slot_bytes));
         }
@@ -216,6 +220,7 @@ mod tests {
         let slot = 128 * 1024;
         for (world, transport, size, algorithm) in [
             (2, "tcp", 1 << 26, Algorithm::OneShot),
+            (2, "rdma", 1 << 20, Algorithm::TwoShot),
             (3, "shm", 64 << 10, Algorithm::OneShot),
             (3, "shm", 65 << 10, Algorithm::TwoShot),
             (4, "rdma", 20 << 10, Algorithm::TwoShot),
@@ -234,7 +239,8 @@ mod tests {
             tried.dedup();
             tried
         };
-        assert_eq!(tried(2, 1 << 20), [Algorithm::OneShot]);
+        assert_eq!(tried(2, 1 << 16), [Algorithm::OneShot]);
+        assert_eq!(tried(2, 1 << 20), [Algorithm::OneShot, Algorithm::TwoShot]);
         assert_eq!(tried(4, 1024), [Algorithm::OneShot, Algorithm::TwoShot, Algorithm::Doubling]);
         assert_eq!(tried(4, 1 << 20), [Algorithm::OneShot, Algorithm::TwoShot, Algorithm::Ring]);
     }

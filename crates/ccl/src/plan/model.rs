@@ -81,7 +81,9 @@ impl Exercise {
             }
             Algorithm::TwoShot => {
                 let share = b / n;
-                2.0 * (latency + all_sent(share) + work * (n - 1.0) * slot(share))
+                // Of several chunks the first results are on their way before the last inputs have come.
+                let waits = if share > self.slot_bytes as f64 { 1.0 } else { 2.0 };
+                waits * latency + 2.0 * all_sent(share) + waits * (work * (n - 1.0) * slot(share))
             }
             Algorithm::Doubling => {
                 let steps = n.log2().ceil();

@@ -1,6 +1,6 @@
 //! Reduction: every rank sends each peer that peer's part of its input, and adds the parts that come to it, in rank
 //! order, chunk by chunk. With the whole buffer as everybody's part this is a one-shot all-reduce; with one block each
-//! it is a reduce-scatter, and the first half of a large all-reduce; with one rank's part alone it is a reduce.
+//! it is a reduce-scatter; with one rank's part alone it is a reduce.
 
 use std::ops::Range;
 
@@ -67,11 +67,6 @@ impl<'a> Reduce<'a> {
     pub(crate) fn in_chunks(mut self, bytes: usize) -> Self {
         self.chunk = bytes.min(self.chunk);
         self
-    }
-
-    /// The output, when the plan is done.
-    pub(crate) fn into_output(self) -> &'a mut [u8] {
-        self.output
     }
 
     fn chunks(&self, rank: usize) -> Option<Chunks> {

@@ -22,6 +22,9 @@ const VERSION: u32 = 1;
 /// More is no table, which has some ten lines for every number of ranks and transport.
 const MOST_BYTES: u64 = 1 << 20;
 
+/// Four slots to each of two ranks, unless the slots are others than they are by default.
+const TWO_RANKS_ONE_SHOT_BYTES: usize = 8 * halo_fabric::DEFAULT_SLOT_BYTES - 1;
+
 /// What rules can be for: links of one kind, or of several.
 const TRANSPORTS: [&str; 4] = ["shm", "rdma", "tcp", "mixed"];
 
@@ -239,10 +242,12 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
 }
 
 /// Up to this size everybody sends everything to everybody, unless a table says otherwise. Two ranks move the same bytes
-/// either way, and one phase is shorter than two. For three and more it is where the model of docs/scaling.md says: of an
-/// E810 for rdma, of USB4 for tcp.
+/// either way, and one phase is shorter than two; where shares are several slots long two phases take no longer, and half
+/// the additions, which a NIC leaves time to gain by. For three and more it is where the model of docs/scaling.md says: of
+/// an E810 for rdma, of USB4 for tcp.
 fn one_shot_bytes(ranks: usize, transport: &str) -> usize {
     match (ranks, transport) {
+        (2, "rdma") => TWO_RANKS_ONE_SHOT_BYTES,
         (0..=2, _) => usize::MAX,
         (_, "shm") => 64 << 10,
         (_, "rdma") => two_shot_from(ranks, Costs::E810),
@@ -315,7 +320,11 @@ mod tests {
             assert_eq!(choices.of(last).algorithm, Algorithm::OneShot);
             assert_eq!(choices.of(last + 1).algorithm, Algorithm::TwoShot);
         }
-        assert_eq!(table.choices(2, "shm", 8192).unwrap().of(1 << 40).algorithm, Algorithm::OneShot);
+        let two_ranks = |transport, bytes| table.algorithm(2, transport, bytes);
+        assert_eq!(two_ranks("shm", 1 << 40), Algorithm::OneShot);
+        assert_eq!(two_ranks("tcp", 1 << 40), Algorithm::OneShot);
+        assert_eq!(two_ranks("rdma", (1 << 20) - 1), Algorithm::OneShot);
+        assert_eq!(two_ranks("rdma", 1 << 20), Algorithm::TwoShot);
     }
 
     #[test]
