@@ -52,8 +52,8 @@ const fn target(
 pub const TARGETS: &[Target] = {
     use Bound::{BandwidthAtLeast, TimeAtMost};
     use Peer::{
-        ExchangeFlagSum, ExchangeSum, FabricWrite, Floor, Gloo, IbWriteBw, IbWriteBwOneWay, IbWriteLat,
-        Iperf3, OpenMpi,
+        Exchange, ExchangeFlagSum, ExchangeSum, FabricWrite, Floor, Gloo, IbWriteBw, IbWriteBwOneWay,
+        IbWriteLat, Iperf3, OpenMpi,
     };
     use Place::{OneMachine, PluginOneMachine, PluginRdma, PluginTcp, Shm, Tcp, TwoMachines};
     use Quantile::{P10, P50};
@@ -84,8 +84,9 @@ pub const TARGETS: &[Target] = {
         target(OneMachine, 16 * KIB, P10, &[ExchangeFlagSum], TimeAtMost(1.3)),
         target(OneMachine, 48 * KIB, P10, &[ExchangeFlagSum], TimeAtMost(1.3)),
         target(TwoMachines, 8 * KIB, P10, &[ExchangeFlagSum], TimeAtMost(1.3)),
-        // ib_write_bw tells an average, which the median is nearer to.
-        target(TwoMachines, 4 * MIB, P50, &[IbWriteBw], BandwidthAtLeast(0.85)).above(ExchangeFlagSum),
+        // ib_write_bw tells an average, which the median is nearer to. What must be added is half of what is written, in
+        // between, so writes alone are what nobody can do without.
+        target(TwoMachines, 4 * MIB, P50, &[IbWriteBw], BandwidthAtLeast(0.85)).above(Exchange),
         target(TwoMachines, 8 * KIB, P10, &[OpenMpi], TimeAtMost(0.6)).above(ExchangeFlagSum),
         target(PluginTcp, 64 * MIB, P50, &[Iperf3], BandwidthAtLeast(1.0)),
         // 64 MiB as NCCL sends it: in messages of 512 KiB, from a buffer that stays in the cache as iperf3's does.

@@ -70,10 +70,10 @@ impl Wait {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
         let quiet = self.rung.map_or(waited, |rung| rung.elapsed());
         if quiet >= self.sleep_after {
-            // What comes at the very moment of falling asleep may ring too early. A rank that sleeps half as long as it has
+            // What comes at the very moment of falling asleep may ring too early. A rank that sleeps an eighth of what it has
             // waited loses no more than that. It does not sleep past its deadline.
             let longest = LONGEST.min(self.deadline.saturating_sub(waited)).max(SHORTEST);
-            return Idle::Sleep(waited, (quiet / 2).clamp(SHORTEST, longest));
+            return Idle::Sleep(waited, (quiet / 8).clamp(SHORTEST, longest));
         }
         if quiet < self.spin {
             std::hint::spin_loop();

@@ -34,7 +34,8 @@ const FLUSH_GRACE: Duration = Duration::from_secs(1);
 /// How long a broken link waits for the control connection to say that it is the whole peer that is gone.
 const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
 
-/// One sleep where peers would wake a rank in different ways: an idle one then takes about half a percent of a core.
+/// One sleep where peers would wake a rank in different ways: an idle one then takes about half a percent of a core. To be
+/// rung by a peer on another host costs more than to look again after so short a time.
 const NAP: Duration = Duration::from_millis(1);
 
 /// What is known of the link to one peer.
@@ -262,8 +263,10 @@ impl Mesh {
             std::thread::sleep(NAP);
         } else if bells == peers.len() {
             return doorbell::sleep(&self.arena, self.layout.bell(), at_most, || {
-                for peer in peers {
-                    self.peer(*peer).link.ask_to_be_rung();
+                if at_most > NAP {
+                    for peer in peers {
+                        self.peer(*peer).link.ask_to_be_rung();
+                    }
                 }
                 stirred()
             });
