@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use halo_fabric::Config;
+use halo_fabric::{Config, NAP};
 
 /// Turns of the loop before the first look at the clock; a prompt peer answers within these.
 const SPINS_WITHOUT_CLOCK: u32 = 256;
 
-/// The shortest sleep.
-const SHORTEST: Duration = Duration::from_millis(1);
 /// The longest: what nobody rings for, such as an interrupt from another thread, is noticed this late.
 const LONGEST: Duration = Duration::from_millis(100);
 
@@ -19,8 +17,12 @@ pub(crate) enum Idle {
     Spun,
     /// Look again after this long.
     Waited(Duration),
-    /// After this long, sleep before looking again, for so long at most.
-    Sleep(Duration, Duration),
+    /// Sleep before looking again.
+    Sleep {
+        /// How long this wait has lasted.
+        waited: Duration,
+        at_most: Duration,
+    },
 }
 
 /// One wait, from its first idle turn to its end.
@@ -39,6 +41,11 @@ impl Wait {
     pub(crate) fn new(config: &Config) -> Self {
         let Config { spin, sleep_after, timeout: deadline, .. } = *config;
         Self { turns: 0, since: None, rung: None, spin, sleep_after, deadline }
+    }
+
+    /// One that has lasted since then, if it had begun.
+    pub(crate) fn begun(config: &Config, since: Option<Instant>) -> Self {
+        Self { since, ..Self::new(config) }
     }
 
     /// Something moved: the next idle turn begins a new wait.
@@ -71,9 +78,9 @@ impl Wait {
         let quiet = self.rung.map_or(waited, |rung| rung.elapsed());
         if quiet >= self.sleep_after {
             // What comes at the very moment of falling asleep may ring too early. A rank that sleeps an eighth of what it has
-            // waited loses no more than that. It does not sleep past its deadline.
-            let longest = LONGEST.min(self.deadline.saturating_sub(waited)).max(SHORTEST);
-            return Idle::Sleep(waited, (quiet / 8).clamp(SHORTEST, longest));
+            // waited, or a nap, loses no more than that. It does not sleep past its deadline.
+            let longest = LONGEST.min(self.deadline.saturating_sub(waited)).max(NAP);
+            return Idle::Sleep { waited, at_most: (quiet / 8).clamp(NAP, longest) };
         }
         if quiet < self.spin {
             std::hint::spin_loop();
@@ -94,7 +101,7 @@ mod tests {
         let mut wait = Wait::new(&config);
         let spins = |wait: &mut Wait| (0..10_000).take_while(|_| wait.idle() == Idle::Spun).count() as u32;
         assert_eq!(spins(&mut wait), SPINS_WITHOUT_CLOCK - 1);
-        assert!(matches!(wait.idle(), Idle::Sleep(_, SHORTEST)));
+        assert!(matches!(wait.idle(), Idle::Sleep { at_most: NAP, .. }));
         wait.moved();
         assert_eq!(spins(&mut wait), SPINS_WITHOUT_CLOCK - 1);
         let mut patient = Wait::new(&Config { sleep_after: Duration::from_secs(3600), ..config });
@@ -109,18 +116,18 @@ mod tests {
         wait.turns = SPINS_WITHOUT_CLOCK;
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds));
         wait.since = ago(3600);
-        assert!(matches!(wait.idle(), Idle::Sleep(waited, LONGEST) if waited.as_secs() >= 3600));
+        assert!(matches!(wait.idle(), Idle::Sleep { waited, at_most: LONGEST } if waited.as_secs() >= 3600));
         wait.rung();
         // The wait is as old as before: its deadline is not put off.
-        assert!(matches!(wait.idle(), Idle::Sleep(waited, SHORTEST) if waited.as_secs() >= 3600));
+        assert!(matches!(wait.idle(), Idle::Sleep { waited, at_most: NAP } if waited.as_secs() >= 3600));
         wait.sleep_after = Duration::from_secs(60);
         assert!(matches!(wait.idle(), Idle::Waited(waited) if waited.as_secs() >= 3600));
         wait.rung = ago(61);
-        assert!(matches!(wait.idle(), Idle::Sleep(_, LONGEST)));
+        assert!(matches!(wait.idle(), Idle::Sleep { at_most: LONGEST, .. }));
         wait.deadline = Duration::from_secs(3600) + LONGEST / 2;
         wait.since = ago(3600);
         assert!(
-            matches!(wait.idle(), Idle::Sleep(_, at_most) if at_most <= LONGEST / 2),
+            matches!(wait.idle(), Idle::Sleep { at_most, .. } if at_most <= LONGEST / 2),
             "not past its deadline"
         );
     }

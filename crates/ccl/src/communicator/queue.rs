@@ -82,11 +82,11 @@ impl<'b> Queue<'_, 'b> {
             ticket.0 < started || self.failure.is_some(),
             "{ticket:?} of another queue: {started} started"
         );
-        let mut wait = Wait::new(&self.communicator.config);
+        let mut wait = Wait::begun(&self.communicator.config, self.idle_since);
         while ticket.0 >= self.done {
             if self.advance()? {
                 wait.moved();
-            } else if let (Idle::Sleep(_, at_most), Some(job)) = (wait.idle(), self.jobs.front())
+            } else if let (Idle::Sleep { at_most, .. }, Some(job)) = (wait.idle(), self.jobs.front())
                 && self.communicator.sleep_for(job, at_most)
             {
                 wait.rung();

@@ -42,7 +42,7 @@ impl Communicator {
                 Progress::Idle => match wait.idle() {
                     Idle::Spun => {}
                     Idle::Waited(waited) => self.be_patient(job, waited)?,
-                    Idle::Sleep(waited, at_most) => {
+                    Idle::Sleep { waited, at_most } => {
                         self.be_patient(job, waited)?;
                         if self.sleep_for(job, at_most) {
                             wait.rung();
@@ -84,8 +84,9 @@ impl Communicator {
     }
 
     /// Sleeps until a peer that the job waits for does something, or for a short while; whether the bell was rung.
-    pub(super) fn sleep_for(&self, job: &Job<'_>, at_most: Duration) -> bool {
-        self.mesh.sleep(&job.plan.waiting_for(&self.mesh), at_most)
+    pub(super) fn sleep_for(&mut self, job: &Job<'_>, at_most: Duration) -> bool {
+        let peers = job.plan.waiting_for(&self.mesh);
+        self.mesh.sleep(&peers, at_most)
     }
 
     /// After some waiting: whether it makes sense to wait on, because nobody has left and the deadline has not passed.

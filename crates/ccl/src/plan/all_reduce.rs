@@ -63,6 +63,8 @@ pub(crate) struct ReduceAndShare<'a> {
     input: Option<&'a [u8]>,
     output: &'a mut [u8],
     parts: Parts,
+    /// Chunks of each rank's share.
+    counts: PerRank<u32>,
     /// Messages sent to each rank.
     sent: PerRank<u32>,
     /// Messages taken from each rank.
@@ -84,7 +86,9 @@ impl<'a> ReduceAndShare<'a> {
         let (rank, world, chunk) = (fabric.rank(), fabric.world(), fabric.slot_bytes());
         let parts = Parts::shares(output.len(), world);
         let (sent, taken, reduced, lent) = (counts(world), counts(world), 0, false);
-        Self { tag, arithmetic, rank, chunk, input, output, parts, sent, taken, reduced, lent }
+        let shares = (0..world).map(|rank| parts.of(rank).unwrap_or_default());
+        let counts = shares.map(|share| Chunks::new(share, chunk).count() as u32).collect();
+        Self { tag, arithmetic, rank, chunk, input, output, parts, counts, sent, taken, reduced, lent }
     }
 
     fn peers(&self) -> impl Iterator<Item = usize> + use<> {
@@ -98,7 +102,7 @@ impl<'a> ReduceAndShare<'a> {
 
     /// The messages from one rank to another.
     fn order(&self, from: usize, to: usize) -> Order {
-        Order { inputs: self.chunks(to).count(), results: self.chunks(from).count() }
+        Order { inputs: self.counts[to] as usize, results: self.counts[from] as usize }
     }
 
     fn next_to_send(&self, peer: usize) -> Option<Load> {
@@ -111,7 +115,8 @@ impl<'a> ReduceAndShare<'a> {
         (taken < order.count()).then(|| order.at(taken))
     }
 
-    /// A peer's result may come as soon as that peer has this rank's input to it, which it replaces in place.
+    /// A peer's result is made of this rank's input to it. So where it comes in place of that input, the input has been read
+    /// and will not be needed again.
     fn lend<F: Fabric>(&mut self, fabric: &mut F) -> Result<(), PlanError> {
         for peer in self.peers() {
             let share = self.chunks(peer).range;
@@ -151,15 +156,14 @@ impl<'a> ReduceAndShare<'a> {
         let mut moved = false;
         for peer in self.peers() {
             let Some(Load::Result(index)) = self.next_to_take(peer) else { continue };
-            let chunks = self.chunks(peer);
-            let bytes = chunks.get(index);
+            let bytes = self.chunks(peer).get(index);
             let Some(message) = expected(fabric, peer, self.tag, bytes.len())? else { continue };
             if message.placed.is_none() {
                 self.output[bytes].copy_from_slice(message.payload);
             }
             fabric.release(peer)?;
             self.taken[peer] += 1;
-            if index + 1 == chunks.count() {
+            if index + 1 == self.counts[peer] as usize {
                 fabric.take_back(peer);
             }
             moved = true;
@@ -169,11 +173,10 @@ impl<'a> ReduceAndShare<'a> {
 
     /// Reduces the next chunk if every rank's input to it is here.
     fn reduce<F: Fabric>(&mut self, fabric: &mut F) -> Result<bool, PlanError> {
-        let chunks = self.chunks(self.rank);
-        if self.reduced == chunks.count() {
+        if self.reduced == self.counts[self.rank] as usize {
             return Ok(false);
         }
-        let own = chunks.get(self.reduced);
+        let own = self.chunks(self.rank).get(self.reduced);
         let mut sources = PerRank::new();
         for rank in 0..self.sent.len() {
             if rank == self.rank {
@@ -242,6 +245,8 @@ mod tests {
             let order = Order { inputs, results };
             let all: Vec<Load> = (0..order.count()).map(|place| order.at(place)).collect();
             let place = |load| all.iter().position(|other| *other == load);
+            // As soon as may be, and not before.
+            prop_assert_eq!(place(Load::Result(0)), Some(AHEAD.min(inputs)), "{:?}", all);
             for index in 0..inputs {
                 prop_assert!(place(Load::Input(index)).is_some(), "{:?}", all);
             }

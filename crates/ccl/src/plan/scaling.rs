@@ -130,6 +130,19 @@ fn usable(algorithm: Algorithm, ranks: usize, bytes: usize) -> bool {
     }
 }
 
+/// Passed on as they come, results are on their way in the time that inputs take: two phases, one after the other, would
+/// take longer than one-shot's one.
+#[test]
+fn two_ranks_lose_nothing_by_a_second_phase_where_shares_are_several_slots() {
+    for Network { name, timing, .. } in networks() {
+        for bytes in [8 * SLOT_BYTES, 32 * SLOT_BYTES] {
+            let [one, two] = [Algorithm::OneShot, Algorithm::TwoShot]
+                .map(|algorithm| simulated(algorithm, 2, bytes, timing));
+            assert!(two <= one * 1.001, "{name}, {bytes} bytes: one-shot {one:.1} us, two-shot {two:.1} us");
+        }
+    }
+}
+
 #[test]
 fn the_formulas_are_what_the_plans_do() {
     for Network { name, timing, .. } in networks() {
@@ -157,6 +170,11 @@ fn check(name: &str, ranks: usize, bytes: usize, timing: Timing) {
     }
 }
 
+/// What the built-in table takes.
+fn by_table(transport: &str, ranks: usize, bytes: usize) -> Algorithm {
+    PlanTable::default().algorithm(ranks, transport, bytes)
+}
+
 fn predictions() -> String {
     let mut page = String::new();
     for Network { name, transport, costs, timing } in networks() {
@@ -168,19 +186,19 @@ fn predictions() -> String {
                 let usable = Algorithm::ALL.into_iter().filter(|algorithm| usable(*algorithm, ranks, bytes));
                 let timed = usable.map(|algorithm| (formula(algorithm, ranks, bytes, timing), algorithm));
                 // Of two that take as long, what the built-in table takes.
-                let table = PlanTable::default().algorithm(ranks, transport, bytes);
-                let by_table = |algorithm| algorithm != table;
-                let fastest =
-                    timed.min_by(|a, b| a.0.total_cmp(&b.0).then(by_table(a.1).cmp(&by_table(b.1))));
+                let other = |algorithm| algorithm != by_table(transport, ranks, bytes);
+                let fastest = timed.min_by(|a, b| a.0.total_cmp(&b.0).then(other(a.1).cmp(&other(b.1))));
                 let (microseconds, algorithm) = fastest.expect("one-shot always is");
                 let _ = write!(page, "| {microseconds:.1} us, {algorithm} ");
             }
             let ring = formula(Algorithm::Ring, ranks, 64 * 1024 * 1024, timing);
-            let from = match (ranks, transport) {
-                (2, "rdma") => "1 MiB".to_owned(),
-                (2, _) => "never".to_owned(),
-                _ => format!("{} KiB", two_shot_from(ranks, costs) / 1024),
+            let takes_it = |bytes: &usize| by_table(transport, ranks, *bytes) == Algorithm::TwoShot;
+            let from = match ranks {
+                // Said in whole powers of two.
+                2 => (10..40).map(|power| 1 << power).find(takes_it),
+                _ => Some(two_shot_from(ranks, costs)),
             };
+            let from = from.map_or_else(|| "never".to_owned(), |bytes| format!("{} KiB", bytes / 1024));
             let _ = writeln!(page, "| {ring:.1} us | {from} |");
         }
         page.push('\n');

@@ -12,6 +12,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use halo_fabric::DEFAULT_SLOT_BYTES;
+
 use super::Parts;
 use super::model::{Costs, two_shot_from};
 use crate::error::Error;
@@ -22,9 +24,6 @@ const VERSION: u32 = 1;
 /// More is no table, which has some ten lines for every number of ranks and transport.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Four slots to each of two ranks, unless the slots are others than they are by default.
-const TWO_RANKS_ONE_SHOT_BYTES: usize = 8 * halo_fabric::DEFAULT_SLOT_BYTES - 1;
-
 /// What rules can be for: links of one kind, or of several.
 const TRANSPORTS: [&str; 4] = ["shm", "rdma", "tcp", "mixed"];
 
@@ -34,7 +33,8 @@ const TRANSPORTS: [&str; 4] = ["shm", "rdma", "tcp", "mixed"];
 pub enum Algorithm {
     /// Everybody sends everything to everybody and reduces it all: one phase.
     OneShot,
-    /// Each rank reduces its share and passes the result on: two phases, and fewer bytes with three and more ranks.
+    /// Each rank reduces its share and passes the result on: half the additions and more with more ranks, and with three and
+    /// more ranks fewer bytes.
     TwoShot,
     /// Inputs are gathered in log2(ranks) steps of growing messages, then reduced: few messages.
     Doubling,
@@ -175,9 +175,11 @@ impl PlanTable {
         Ok(table)
     }
 
-    /// What an all-reduce uses by this table, or by the built-in one where it has no rule.
+    /// What an all-reduce uses by this table, or by the built-in one where it has no rule, with slots as they are by default.
     pub fn algorithm(&self, ranks: usize, transport: &str, bytes: usize) -> Algorithm {
-        let choices = self.choices(ranks, transport, usize::MAX).expect("no chunk is larger than that");
+        let chunks = self.all_reduce.iter().filter_map(|rule| rule.chunk);
+        let slot_bytes = chunks.fold(DEFAULT_SLOT_BYTES, usize::max);
+        let choices = self.choices(ranks, transport, slot_bytes).expect("no chunk is larger than that");
         choices.of(bytes).algorithm
     }
 
@@ -220,7 +222,8 @@ impl PlanTable {
         }
         rules.sort_by_key(|rule| rule.up_to);
         let chunk = slot_bytes;
-        rules.push(Choice { up_to: one_shot_bytes(ranks, transport), algorithm: Algorithm::OneShot, chunk });
+        let up_to = one_shot_bytes(ranks, transport, slot_bytes);
+        rules.push(Choice { up_to, algorithm: Algorithm::OneShot, chunk });
         rules.push(Choice { up_to: usize::MAX, algorithm: Algorithm::TwoShot, chunk });
         Ok(Choices(rules))
     }
@@ -245,9 +248,10 @@ fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
 /// either way, and one phase is shorter than two; where shares are several slots long two phases take no longer, and half
 /// the additions, which a NIC leaves time to gain by. For three and more it is where the model of docs/scaling.md says: of
 /// an E810 for rdma, of USB4 for tcp.
-fn one_shot_bytes(ranks: usize, transport: &str) -> usize {
+fn one_shot_bytes(ranks: usize, transport: &str, slot_bytes: usize) -> usize {
     match (ranks, transport) {
-        (2, "rdma") => TWO_RANKS_ONE_SHOT_BYTES,
+        // Shares of four slots.
+        (2, "rdma") => 8 * slot_bytes - 1,
         (0..=2, _) => usize::MAX,
         (_, "shm") => 64 << 10,
         (_, "rdma") => two_shot_from(ranks, Costs::E810),
@@ -325,6 +329,11 @@ mod tests {
         assert_eq!(two_ranks("tcp", 1 << 40), Algorithm::OneShot);
         assert_eq!(two_ranks("rdma", (1 << 20) - 1), Algorithm::OneShot);
         assert_eq!(two_ranks("rdma", 1 << 20), Algorithm::TwoShot);
+        let choices = table.choices(2, "rdma", 8192).unwrap();
+        assert_eq!(
+            [65_535, 65_536].map(|bytes| choices.of(bytes).algorithm),
+            [Algorithm::OneShot, Algorithm::TwoShot]
+        );
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The control connections: heartbeats out, heartbeats in, and what a peer may say of itself: that it is leaving, that it
 //! must stop everybody, that it has waited long, that it sleeps, that it has closed a rail, or (by its silence) that it is
-//! gone. One
-//! thread per communicator, asleep in poll(2) but for four wake-ups a second.
+//! gone. One thread per communicator, asleep in poll(2) but for four wake-ups a second and what there is to say or hear.
 
 mod bell;
 mod line;

@@ -84,8 +84,8 @@ impl Watch {
             self.beat();
             self.flush();
             self.sleep();
-            if let Some(ports) = &mut self.ports {
-                ports.look();
+            if self.ports.as_mut().is_some_and(PortWatch::look) {
+                self.wake_sleeper();
             }
             self.listen();
         }
@@ -159,6 +159,13 @@ impl Watch {
         let _ = rustix::io::read(&self.shared.wake.0, &mut count);
     }
 
+    /// Every peer's bell here is the one of this rank.
+    fn wake_sleeper(&self) {
+        if let Some(peer) = self.peers.first() {
+            peer.bell.wake_sleeper();
+        }
+    }
+
     fn listen(&mut self) {
         let mut lost = None;
         for peer in self.peers.iter_mut().filter(|peer| !peer.ended) {
@@ -182,7 +189,7 @@ impl Watch {
             }
             let reason = error.one_line();
             self.shared.fail(error);
-            self.peers.iter().for_each(|peer| peer.bell.wake_sleeper());
+            self.wake_sleeper();
             lock(&self.shared.stop).get_or_insert(reason);
         }
     }

@@ -237,13 +237,6 @@ impl Fabric for Mesh {
             let Some(peer) = &mut self.peers[rank] else { continue };
             if let Err(cause) = peer.link.progress(&self.arena, peer.window.consumed()) {
                 self.broken(rank, cause)?;
-                continue;
-            }
-            // What a peer has read of shared buffers: unheard, it would look like news to a rank that wants to sleep.
-            if let AnyLink::Shm(link) = &peer.link
-                && link.last_referred() > peer.window.acknowledged(0)
-            {
-                peer.window.learn(self.arena.load(self.layout.credit(self.rank, rank)));
             }
         }
         Ok(())

@@ -34,9 +34,9 @@ const FLUSH_GRACE: Duration = Duration::from_secs(1);
 /// How long a broken link waits for the control connection to say that it is the whole peer that is gone.
 const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
 
-/// One sleep where peers would wake a rank in different ways: an idle one then takes about half a percent of a core. To be
-/// rung by a peer on another host costs more than to look again after so short a time.
-const NAP: Duration = Duration::from_millis(1);
+/// The shortest sleep, and the one where peers would wake a rank in different ways: it then takes about half a percent of a
+/// core. To be rung by a peer on another host costs more than to look again after so short a time.
+pub const NAP: Duration = Duration::from_millis(1);
 
 /// What is known of the link to one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub(crate) struct Peer {
     link: AnyLink,
     bytes: Arc<LinkBytes>,
     window: Window,
+    /// The last of its messages that was there when this rank wanted to sleep.
+    seen: u64,
 }
 
 impl Peer {
@@ -93,7 +95,7 @@ impl Peer {
             AnyLink::Shm(_) | AnyLink::Tcp(_) => Vec::new(),
         };
         let bytes = Arc::new(LinkBytes { rails, ..LinkBytes::default() });
-        Self { info, link, bytes, window: Window::new(slots) }
+        Self { info, link, bytes, window: Window::new(slots), seen: 0 }
     }
 }
 
@@ -250,36 +252,17 @@ impl Mesh {
     /// Sleeps until one of `peers` does something, for about `at_most`: for a rank that has waited long. What a peer did at
     /// the moment when it fell asleep may not wake it. Whether a bell was rung, which may be before what it was rung for has
     /// arrived.
-    pub fn sleep(&self, peers: &[usize], at_most: Duration) -> bool {
-        let (mut sockets, mut bells) = (SmallVec::<[_; 16]>::new(), 0);
-        for peer in peers {
-            match self.peer(*peer).link.alarm() {
-                Alarm::Bell => bells += 1,
-                Alarm::Sockets(more) => sockets.extend(more),
-            }
-        }
-        let stirred = || peers.iter().any(|peer| self.has_stirred(*peer));
+    pub fn sleep(&mut self, peers: &[usize], at_most: Duration) -> bool {
+        let rings = |peer: &&usize| matches!(self.peer(**peer).link.alarm(), Alarm::Bell);
+        let bells = peers.iter().filter(rings).count();
         if peers.is_empty() {
             std::thread::sleep(NAP);
         } else if bells == peers.len() {
-            return doorbell::sleep(&self.arena, self.layout.bell(), at_most, || {
-                if at_most > NAP {
-                    for peer in peers {
-                        self.peer(*peer).link.ask_to_be_rung();
-                    }
-                }
-                stirred()
-            });
-        } else if stirred() {
+            return self.sleep_by_the_bell(peers, at_most);
+        } else if self.have_stirred(peers) {
             // It was read from its socket after the plan had looked: no socket tells of it any more.
         } else if bells == 0 {
-            // What waits to leave must not sleep with us: somebody may wait for it.
-            let backlogs = self.peers.iter().flatten().filter(|peer| !peer.link.flushed());
-            sockets.extend(backlogs.flat_map(|peer| match peer.link.alarm() {
-                Alarm::Sockets(sockets) => sockets,
-                Alarm::Bell => SmallVec::new(),
-            }));
-            doorbell::sleep_on_sockets(&mut sockets, at_most);
+            self.sleep_on_sockets(peers, at_most);
         } else {
             // They wake in different ways.
             std::thread::sleep(at_most.min(NAP));
@@ -287,13 +270,53 @@ impl Mesh {
         false
     }
 
-    /// Whether there is anything of this peer's that was not there when it was last looked at.
-    fn has_stirred(&self, rank: usize) -> bool {
-        let peer = self.peer(rank);
-        let number = peer.window.next();
-        let trailer = self.layout.slot(self.rank, rank, number) + self.layout.slot_bytes;
-        arrived(&self.arena, trailer, number).is_some()
-            || peer.window.is_news(self.arena.load(self.layout.credit(self.rank, rank)))
+    fn sleep_by_the_bell(&mut self, peers: &[usize], at_most: Duration) -> bool {
+        // Of what has still to leave no bell tells when it can, and somebody may wait for it.
+        let at_most = if self.backlogs().next().is_some() { at_most.min(NAP) } else { at_most };
+        let (arena, bell) = (Arc::clone(&self.arena), self.layout.bell());
+        doorbell::sleep(&arena, bell, at_most, || {
+            if at_most > NAP {
+                for peer in peers {
+                    self.peer(*peer).link.ask_to_be_rung();
+                }
+            }
+            self.have_stirred(peers)
+        })
+    }
+
+    fn sleep_on_sockets(&self, peers: &[usize], at_most: Duration) {
+        // What has still to leave must not sleep with us: somebody may wait for it.
+        let watched = peers.iter().map(|peer| self.peer(*peer)).chain(self.backlogs());
+        let mut sockets: SmallVec<[_; 16]> = watched
+            .flat_map(|peer| match peer.link.alarm() {
+                Alarm::Sockets(sockets) => sockets,
+                Alarm::Bell => SmallVec::new(),
+            })
+            .collect();
+        doorbell::sleep_on_sockets(&mut sockets, at_most);
+    }
+
+    /// The peers for whom something waits to leave.
+    fn backlogs(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.iter().flatten().filter(|peer| !peer.link.flushed())
+    }
+
+    /// Whether there is anything of these peers' that was not there when a sleep last asked. What is there and was not enough
+    /// keeps nobody awake.
+    fn have_stirred(&mut self, peers: &[usize]) -> bool {
+        peers.iter().any(|rank| {
+            let peer = self.peers[*rank].as_mut().expect("a rank has no link to itself");
+            let number = peer.window.next();
+            let trailer = self.layout.slot(self.rank, *rank, number) + self.layout.slot_bytes;
+            let has_come = peer.seen < number && arrived(&self.arena, trailer, number).is_some();
+            if has_come {
+                peer.seen = number;
+            }
+            let credit = self.arena.load(self.layout.credit(self.rank, *rank));
+            let is_news = peer.window.is_news(credit);
+            peer.window.learn(credit);
+            has_come || is_news
+        })
     }
 
     #[inline]

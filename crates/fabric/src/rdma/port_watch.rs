@@ -52,8 +52,9 @@ impl PortWatch {
         self.ports.iter().map(|(device, _)| device.event_file())
     }
 
-    /// Takes in what the devices have said.
-    pub(crate) fn look(&mut self) {
+    /// Takes in what the devices have said; whether a port went down.
+    pub(crate) fn look(&mut self) -> bool {
+        let mut fell = false;
         for (device, _) in &self.ports {
             loop {
                 match device.next_event() {
@@ -62,9 +63,10 @@ impl PortWatch {
                         // Two ports may be of one device, which says it once.
                         let of_it = self.ports.iter().enumerate();
                         let of_it = of_it.filter(|(_, (other, _))| Arc::ptr_eq(other, device));
-                        of_it
-                            .filter(|(_, (_, number))| event.ends_port(*number))
-                            .for_each(|(port, _)| self.down.set(port));
+                        of_it.filter(|(_, (_, number))| event.ends_port(*number)).for_each(|(port, _)| {
+                            self.down.set(port);
+                            fell = true;
+                        });
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -74,5 +76,6 @@ impl PortWatch {
                 }
             }
         }
+        fell
     }
 }

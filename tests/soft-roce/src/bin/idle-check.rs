@@ -13,11 +13,14 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// How late the peer is, where the processor's time is what counts.
 const LATE: Duration = Duration::from_millis(3000);
-/// How late it is, where it counts how soon the sleeper hears: some of them, so that no nap ends just then.
-const ROUNDS: u64 = 21;
+/// How late it is, where it counts how soon the sleeper hears: after that sleeps are of 100 ms, and by these steps none ends
+/// just then in every round.
+const ROUNDS: u64 = 9;
+/// How long those sleeps are.
+const SLEEP: Duration = Duration::from_millis(100);
 
 fn late(round: u64) -> Duration {
-    Duration::from_micros(40_000 + round * 1_700)
+    Duration::from_millis(1000 + round * 37)
 }
 
 fn main() -> Outcome {
@@ -52,7 +55,10 @@ fn main() -> Outcome {
         }
         heard.sort_unstable();
         let [least, median, most] = [0, heard.len() / 2, heard.len() - 1].map(|at| heard[at]);
-        println!("woken: after {median:.1?} (median of {ROUNDS}; {least:.1?} to {most:.1?})");
+        let share = median.as_secs_f64() / SLEEP.as_secs_f64() * 100.0;
+        println!(
+            "woken: after {median:.1?} (median of {ROUNDS}; {least:.1?} to {most:.1?}), {share:.1} % of the sleep"
+        );
         communicator.barrier()?;
         let idle = Costs::of(ClockId::ProcessCPUTime, || {
             std::thread::sleep(LATE);

@@ -82,10 +82,13 @@ fn registered(communicator: &mut Communicator) -> Outcome {
     if before.0 != 6 * long {
         return Err("some were copied".into());
     }
+    if before.1 == 0 {
+        return Err("no result was placed".into());
+    }
     gathers(communicator, &mut input, &mut output)?;
     let after = in_place(communicator);
-    println!("gathers: {} bytes received in place, every element right", after.1);
-    if after.0 == before.0 || after.1 == 0 {
+    println!("gathers: {} bytes received in place, every element right", after.1 - before.1);
+    if after.0 == before.0 || after.1 == before.1 {
         return Err("none were placed".into());
     }
     drop(inputs);

@@ -12,8 +12,8 @@ use halo_ccl::{Communicator, Config, DType, Input, RailStatistics, ReduceOp, Reg
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Floats of a long operation: 1 MiB, all slots of a peer at once.
-const LONG: usize = 1 << 18;
+/// Floats of a long operation: 2 MiB, two times all slots of a peer.
+const LONG: usize = 1 << 19;
 /// Rounds before a rail is cut, and after it is lost.
 const ROUNDS: usize = 3;
 
