@@ -34,6 +34,27 @@ fn what_has_arrived_is_reduced_before_the_rest_comes_and_before_ones_own_is_read
     assert_eq!(outputs[0][2 * SLOT..], [0xa5; 2 * SLOT]);
 }
 
+/// In place, with registered memory: a result replaces the input that it is made of, while other inputs are still to be read.
+#[test]
+fn results_of_shares_go_straight_to_what_is_lent() {
+    // SAFETY: as in `Course::network`.
+    let simulation = unsafe { Simulation::new(3, SLOT, 2, 5, 11).with_registered_memory() };
+    let bytes = 24_000;
+    let inputs = noise(3, 3, bytes);
+    let mut outputs = inputs.clone();
+    let run = QUIET.run(&simulation, &mut outputs, |fabric, _, output| {
+        ReduceAndShare::new(fabric, tag(Kind::AllReduce, bytes), SUM, None, output)
+    });
+    run.unwrap();
+    let expected = definition::reduce(DType::F32, ReduceOp::Sum, Rounding::Once, &inputs);
+    assert!(outputs.iter().all(|output| *output == expected));
+    for (from, to) in (0..3).flat_map(|from| others(from, 3).map(move |to| (from, to))) {
+        // Half of what is referred to is read by the receiver in the simulation.
+        let placed = simulation.placed(from, to);
+        assert!(placed > bytes as u64 / 10, "from {from} to {to}: {placed}");
+    }
+}
+
 /// The arithmetic, the inputs of all ranks, and what comes of them in rank order.
 fn case(course: Course, arithmetic: Arithmetic, elements: usize) -> (usize, Vec<Vec<u8>>, Vec<u8>) {
     let bytes = elements * arithmetic.dtype.size();
