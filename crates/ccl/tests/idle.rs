@@ -30,7 +30,7 @@ fn a_rank_that_waits_for_a_late_one_sleeps() {
             // What a peer tells of a shared buffer it has read must not keep anybody awake later.
             let mut buffer = communicator.allocate(64 * 1024).unwrap();
             communicator.all_gather(Input::InPlace, &mut buffer, DType::U8).unwrap();
-            // Nor must what it tells of chunks it has consumed, or one that lies here and is of a later operation.
+            // Nor must what it tells of chunks it has consumed.
             communicator.broadcast(&mut vec![1; 7 * 128 * 1024], DType::U8, 0).unwrap();
             communicator
         };
