@@ -1,6 +1,6 @@
 //! One message of the fabric: sent, noticed and released on the other side, half of a ping-pong.
 
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use halo_benches::line::pin;
 use halo_fabric::{Config, Fabric, FabricError, Mesh, Tag, TransportChoice};
 
 fn meshes(transport: TransportChoice) -> [Config; 2] {
-    let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let rendezvous = halo_fabric::reserve_port(Ipv4Addr::LOCALHOST.into()).unwrap().to_string();
     [0, 1].map(|rank| Config { rendezvous: rendezvous.clone(), transport, ..Config::new(rank, 2) })
 }
 

@@ -1,7 +1,7 @@
 //! Who is measured, and how each is started.
 
 use std::fmt;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use crate::driver::Invocation;
@@ -272,6 +272,6 @@ pub(crate) fn built(name: &str) -> PathBuf {
 }
 
 pub(crate) fn free_port() -> Result<u16, Error> {
-    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    Ok(listener.map_err(Error::system("looking for a free port"))?.port())
+    let address = halo_fabric::reserve_port(Ipv4Addr::LOCALHOST.into());
+    Ok(address.map_err(Error::system("looking for a free port"))?.port())
 }

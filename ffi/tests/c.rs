@@ -1,6 +1,6 @@
 //! `halo.h` from C: the example and the clients are compiled as a strict compiler wants them and run as ranks.
 
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -46,7 +46,7 @@ impl Program {
 
     /// Runs one process per rank and returns what each printed; every one must succeed.
     fn run(&self, world: usize) -> Vec<String> {
-        let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let rendezvous = halo_fabric::reserve_port(Ipv4Addr::LOCALHOST.into()).unwrap().to_string();
         let start = |rank: usize| {
             Command::new(self.folder.path().join("program"))
                 .args([&rank.to_string(), &world.to_string(), &rendezvous])

@@ -44,9 +44,10 @@ def _rank(run: Callable[..., Any], pipe: Any, *arguments: Any) -> None:
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """For a listener to come: while TCP remembers a connection that ended here, nobody else is given the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        listener.accept()[0].close()
+        return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
 def _spawn(run: Callable[..., Any], each: list[tuple[Any, ...]]) -> list[tuple[str, Any]]:

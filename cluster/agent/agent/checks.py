@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 
+from ports import reserve
+
 
 def interface_addresses():
     """[(interface, address)] of this node, by getifaddrs."""
@@ -56,18 +58,6 @@ def import_error(module):
     return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1]
 
 
-def free_ports(host, count):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    probes = [socket.socket(family) for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((host, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
-
 def check(request):
     found = interface_addresses()
     facts = {"addresses": found, "halo_import": None, "shm_free": None, "ports": []}
@@ -77,5 +67,5 @@ def check(request):
         room = os.statvfs("/dev/shm")
         facts["shm_free"] = room.f_bavail * room.f_frsize
     if any(address == request["address"] for _, address in found):
-        facts["ports"] = free_ports(request["address"], 3)
+        facts["ports"] = reserve(request["address"], 3)
     return facts

@@ -10,12 +10,12 @@ DEVICE is an RDMA device or `-`. What was counted is the difference of the count
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 
 import counters
+from ports import reserve
 
 
 def say(**message):
@@ -33,11 +33,7 @@ def find(version):
 
 
 def ports(address, count):
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    probes = [socket.socket(family) for _ in range(int(count))]
-    for probe in probes:
-        probe.bind((address, 0))
-    say(ports=[probe.getsockname()[1] for probe in probes])
+    say(ports=reserve(address, int(count)))
 
 
 def run(root, interface, device, *command):

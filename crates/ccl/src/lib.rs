@@ -32,7 +32,7 @@ pub use dtype::DType;
 pub use error::Error;
 pub use halo_fabric::{
     Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Registration, Rounding, SharedBuffer, Store,
-    StoreError, Transport, TransportChoice,
+    StoreError, Transport, TransportChoice, reserve_port,
 };
 pub use operation::Kind;
 pub use plan::{Algorithm, Costs, Exercise, PlanTable, Rule};

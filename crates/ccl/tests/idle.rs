@@ -1,6 +1,6 @@
 //! What it costs to wait: a rank whose peer is late sleeps, and is awake when the peer comes.
 
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use halo_ccl::{Communicator, Config, DType, Input, TransportChoice};
@@ -23,7 +23,7 @@ fn share(work: impl FnOnce()) -> f64 {
 #[test]
 fn a_rank_that_waits_for_a_late_one_sleeps() {
     for transport in [TransportChoice::Shm, TransportChoice::Tcp] {
-        let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let rendezvous = halo_ccl::reserve_port(Ipv4Addr::LOCALHOST.into()).unwrap().to_string();
         let config = |rank| Config { rendezvous: rendezvous.clone(), transport, ..Config::new(rank, 2) };
         let connect = |rank| {
             let mut communicator = Communicator::connect(&config(rank)).unwrap();

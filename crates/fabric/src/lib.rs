@@ -35,7 +35,7 @@ mod window;
 mod wire;
 
 pub use arena::Arena;
-pub use bootstrap::{Rendezvous, Store, StoreError};
+pub use bootstrap::{Rendezvous, Store, StoreError, reserve_port};
 pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, LostRail, Rounding, TransportChoice};
 pub use error::FabricError;
 pub use fabric::Fabric;

@@ -7,7 +7,7 @@
 )]
 
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use halo_fabric::{
 };
 
 fn free_rendezvous() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    halo_fabric::reserve_port(Ipv4Addr::LOCALHOST.into()).unwrap().to_string()
 }
 
 fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {

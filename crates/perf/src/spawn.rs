@@ -1,6 +1,6 @@
 //! All ranks on this machine: one process each, started from this same program, ended together.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitCode, ExitStatus};
 use std::sync::mpsc;
@@ -21,7 +21,7 @@ enum Event {
 
 /// Starts the ranks, waits for them, and ends them all when one fails or the user interrupts.
 pub(crate) fn run_locally(placement: &Placement) -> Result<ExitCode, Error> {
-    let rendezvous = free_port()?;
+    let rendezvous = free_address()?;
     let key = Key::generate().map_err(halo_ccl::Error::from)?;
     let (events, arrivals) = mpsc::channel();
     let interrupt = events.clone();
@@ -61,11 +61,10 @@ fn start(rank: usize, world: usize, rendezvous: &str, key: &Key) -> std::io::Res
         .spawn()
 }
 
-fn free_port() -> Result<String, Error> {
-    let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    listener.map(|address| address.to_string()).map_err(|error| {
-        let listen =
-            halo_ccl::FabricError::Listen { address: "127.0.0.1:0".to_owned(), cause: error.to_string() };
+fn free_address() -> Result<String, Error> {
+    let host = IpAddr::from(Ipv4Addr::LOCALHOST);
+    halo_ccl::reserve_port(host).map(|address| address.to_string()).map_err(|error| {
+        let listen = halo_ccl::FabricError::Listen { address: host.to_string(), cause: error.to_string() };
         Error::Collective(listen.into())
     })
 }

@@ -1,6 +1,6 @@
 //! The program as a user meets it: results that are right, errors that say what to do, no process left behind.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Output, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
@@ -32,7 +32,7 @@ fn refused(arguments: &[&str]) -> String {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    halo_ccl::reserve_port(Ipv4Addr::LOCALHOST.into()).unwrap().to_string()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! a copy. The rig is the boot loader: it starts the kernel with the arguments that the guest's own grub.cfg gives.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -51,8 +51,7 @@ impl Vm {
     pub fn start() -> Self {
         let image = image();
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let port = free.expect("a port is free").port();
+        let port = halo_fabric::reserve_port(Ipv4Addr::LOCALHOST.into()).expect("a port is free").port();
         let copied = Command::new("cp")
             .arg("--sparse=always")
             .arg(image.join("root.ext4"))

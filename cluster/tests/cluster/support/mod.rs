@@ -4,7 +4,7 @@ pub mod terminal;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl Drop for Rig {
 impl Rig {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = halo_fabric::reserve_port(Ipv4Addr::LOCALHOST.into()).unwrap().port();
         let rig = Self { folder, port };
         rig.python(&["ray", "vllm", "halo"]);
         fs::create_dir(rig.path("model")).unwrap();

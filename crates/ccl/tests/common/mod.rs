@@ -1,13 +1,13 @@
 //! Ranks as threads of one process.
 
-use std::net::TcpListener;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use halo_ccl::{Communicator, Config, TransportChoice};
 
 /// Small slots, so that few bytes are many chunks.
 pub fn configs(world: usize, transport: TransportChoice) -> Vec<Config> {
-    let rendezvous = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let rendezvous = halo_ccl::reserve_port(Ipv4Addr::LOCALHOST.into()).unwrap().to_string();
     let configure = |rank| Config {
         rendezvous: rendezvous.clone(),
         transport,

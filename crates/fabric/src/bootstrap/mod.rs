@@ -9,6 +9,7 @@ mod links;
 mod rails;
 mod reception;
 mod rendezvous;
+mod reserve;
 mod store;
 
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ use hello::Hello;
 use reception::{Reception, Receptions};
 use rendezvous::Client;
 pub use rendezvous::Rendezvous;
+pub use reserve::reserve_port;
 pub use store::{Store, StoreError};
 
 /// How long a failing rank 0 stays to tell the others why.

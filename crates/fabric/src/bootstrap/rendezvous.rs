@@ -327,7 +327,7 @@ mod tests {
             matches!(&taken, FabricError::Listen { .. }) && taken.to_string().contains(&address),
             "{taken}"
         );
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let closed = crate::reserve_port(std::net::Ipv4Addr::LOCALHOST.into()).unwrap().to_string();
         let absent = Client::connect(&closed, 1, &Key::new("k"), Duration::from_millis(120)).unwrap_err();
         assert!(matches!(&absent, FabricError::RendezvousUnreachable { rank: 1, .. }), "{absent}");
     }

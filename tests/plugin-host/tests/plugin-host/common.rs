@@ -84,5 +84,5 @@ pub fn peers_with(
 
 /// A free port of this host.
 pub fn rendezvous() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    halo_fabric::reserve_port(std::net::Ipv4Addr::LOCALHOST.into()).unwrap().to_string()
 }
