@@ -406,6 +406,26 @@ pub enum FabricError {
         cause: String,
     },
 
+    /// The path to a peer drops what its two ends think it carries.
+    #[error("TCP segments of {bytes} bytes do not arrive {direction} rank {peer} ({host}), small ones do")]
+    #[diagnostic(
+        code("HALO-E0229"),
+        help(
+            "every interface and switch between the hosts needs the same MTU; `halo-cluster doctor --only mtu,frames` finds \
+             the one that differs"
+        )
+    )]
+    SegmentsLost {
+        /// What such a segment carries.
+        bytes: u16,
+        /// "from" or "to".
+        direction: &'static str,
+        /// Who.
+        peer: usize,
+        /// Where that is.
+        host: String,
+    },
+
     /// The communicator was closed.
     #[error("the communicator is closed")]
     #[diagnostic(code("HALO-E0225"), help("create a new communicator"))]

@@ -15,7 +15,7 @@ use crate::error::FabricError;
 use crate::key::{Key, PROOF_BYTES, Role, nonce};
 
 /// The version of everything ranks say to each other. It grows when any of it changes.
-pub const PROTOCOL_VERSION: u32 = 8;
+pub const PROTOCOL_VERSION: u32 = 9;
 const MAGIC: [u8; 4] = *b"HALO";
 /// Bytes of a [`Preamble`].
 pub const PREAMBLE_BYTES: usize = 16 + PROOF_BYTES;
@@ -197,7 +197,8 @@ impl Connection {
         Ok(bytes)
     }
 
-    fn read_exact(&mut self, mut buffer: &mut [u8], deadline: Instant) -> Result<(), FabricError> {
+    /// Reads until the buffer is full.
+    pub(crate) fn read_exact(&mut self, mut buffer: &mut [u8], deadline: Instant) -> Result<(), FabricError> {
         while !buffer.is_empty() {
             let left = self.time_left(deadline)?;
             self.stream.set_read_timeout(Some(left)).map_err(|e| self.failed(e))?;
@@ -211,7 +212,8 @@ impl Connection {
         Ok(())
     }
 
-    fn write_all(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), FabricError> {
+    /// Writes all of it.
+    pub(crate) fn write_all(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), FabricError> {
         while !bytes.is_empty() {
             let left = self.time_left(deadline)?;
             self.stream.set_write_timeout(Some(left)).map_err(|e| self.failed(e))?;

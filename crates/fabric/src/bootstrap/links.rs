@@ -10,6 +10,7 @@ use super::hello::{Hello, carrier, choose};
 use super::rails::{self, RailEnds};
 use super::reception::{Reception, Receptions};
 use super::rendezvous::call_until;
+use super::segments;
 use crate::arena::Arena;
 use crate::config::Config;
 use crate::control::{Control, ControlPeer, RailTalk, RemoteBell};
@@ -138,8 +139,11 @@ pub(super) fn connect(
                 let hello = &hellos[peer.info.peer];
                 let reception = &mut receptions.first;
                 let connect = |_| meet(config.rank, hello, Purpose::Data, reception, key, deadline);
-                let connections: Vec<Connection> =
+                let mut connections: Vec<Connection> =
                     (0..config.tcp_sockets).map(connect).collect::<Result<_, _>>()?;
+                // The others go the same way.
+                let size = segments::exchange(&mut connections[0], &mut peer.control, &peer.info, deadline)?;
+                tracing::info!(rank = config.rank, peer = peer.info.peer, size, "tcp segments");
                 let streams = connections.into_iter().map(|connection| connection.stream).collect();
                 let link = TcpLink::new(streams, config.rank, peer.info.peer, layout);
                 AnyLink::Tcp(link.map_err(|error| failed(error.to_string()))?)

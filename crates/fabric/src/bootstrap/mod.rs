@@ -10,6 +10,7 @@ mod rails;
 mod reception;
 mod rendezvous;
 mod reserve;
+mod segments;
 mod store;
 
 use std::net::IpAddr;
