@@ -6,10 +6,12 @@ use halo_soft_roce::Rig;
 
 const CHECK: &str = env!("CARGO_BIN_EXE_idle-check");
 
-/// The number before a word.
+/// The number before a word in what is said of rdma.
 fn number(printed: &str, word: &str) -> f64 {
-    let before = printed.split_once(word).and_then(|(before, _)| before.split_whitespace().last());
+    let before =
+        printed.lines().filter(|line| line.starts_with("rdma")).find_map(|line| line.split_once(word));
     before
+        .and_then(|(before, _)| before.split_whitespace().last())
         .and_then(|number| number.parse().ok())
         .unwrap_or_else(|| panic!("no number of {word} in {printed}"))
 }
