@@ -21,6 +21,8 @@ pub struct Kernel {
     /// Microseconds for the same bytes as f32: what loading, adding and storing them takes, with half as many numbers and
     /// nothing to convert or to round.
     pub four_small_f32_us: f64,
+    /// Microseconds for 4 inputs of 20 KiB bf16 if all of that lay in the first-level cache: what its instructions take.
+    pub four_near_us: f64,
     /// Bandwidth of 2 inputs of 16 MiB bf16 by that of an f32 addition over the same bytes.
     pub two_large_ratio: f64,
 }
@@ -47,10 +49,11 @@ pub fn measure(rounds: usize) -> Kernel {
     // None of them 0: pages that were never written would all be one page of zeros.
     let floats = [vec![1f32; LARGE / 4], vec![2f32; LARGE / 4]];
     let mut float_output = vec![0f32; LARGE / 4];
-    let (mut smalls, mut small_floats, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut smalls, mut small_floats, mut nears, mut ratios) = (vec![], vec![], vec![], vec![]);
     for _ in 0..rounds.max(1) {
         smalls.push(typical(2000, || sum(DType::BF16, &small, &mut small_output)));
         small_floats.push(typical(2000, || sum(DType::F32, &small, &mut small_output)));
+        nears.push(near());
         let ours = typical(8, || sum(DType::BF16, &large, &mut large_output));
         let addition = typical(8, || add(&floats[0], &floats[1], &mut float_output));
         ratios.push(addition / ours);
@@ -59,8 +62,22 @@ pub fn measure(rounds: usize) -> Kernel {
         vectors: vectors(),
         four_small_us: median(smalls.into_iter()).unwrap_or(0.0),
         four_small_f32_us: median(small_floats.into_iter()).unwrap_or(0.0),
+        four_near_us: median(nears.into_iter()).unwrap_or(0.0),
         two_large_ratio: median(ratios.into_iter()).unwrap_or(0.0),
     }
+}
+
+/// By what more bytes cost within the first-level cache, so that neither the call nor the clock counts.
+fn near() -> f64 {
+    /// Inputs of so many bytes, and the output, lie in 32 KiB.
+    const NEAR: [usize; 2] = [1 << 10, 5 << 10];
+    const CALLS: usize = 32;
+    let [short, long] = NEAR.map(|bytes| {
+        let inputs: Vec<Buffer> = (0..4).map(|seed| values(bytes, seed)).collect();
+        let mut output = values(bytes, 4);
+        typical(200, || (0..CALLS).for_each(|_| sum(DType::BF16, &inputs, &mut output))) / CALLS as f64
+    });
+    (long - short) / (NEAR[1] - NEAR[0]) as f64 * SMALL as f64
 }
 
 /// Values that are no special ones, as bf16 and as f32.

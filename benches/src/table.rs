@@ -7,7 +7,7 @@ use crate::kernel::{Kernel, LARGE_TARGET};
 use crate::peers::{Peer, Place};
 use crate::results::{Quantile, Results};
 use crate::setup::{self, Setup};
-use crate::targets::{TARGETS, Verdict, size};
+use crate::targets::{Least, TARGETS, Verdict, size};
 
 /// Median times of all peers at one place, and halo's ratio to each.
 pub fn times(results: &Results, place: Place, peers: &[Peer], quantile: Quantile) -> Table {
@@ -78,7 +78,11 @@ pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
             ratio: kernel.four_small_us / target,
             target: format!("<= {target:.1} us"),
             met: kernel.four_small_us <= target,
-            floor: None,
+            floor: Some(Least {
+                floor: "its instructions".to_owned(),
+                ratio: kernel.four_near_us / target,
+                possible: kernel.four_near_us <= target,
+            }),
         });
     }
     verdicts.push(Verdict {

@@ -126,7 +126,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Least {
     /// Who did no more than that.
-    pub floor: Peer,
+    pub floor: String,
     /// Its time by the peer's, or its bandwidth.
     pub ratio: f64,
     /// Whether the bound can be kept.
@@ -150,6 +150,7 @@ impl Target {
         };
         let floor = self.floor.and_then(|floor| {
             let time = results.ratio_of(self.place, floor, peer, self.bytes, self.quantile)?;
+            let floor = floor.to_string();
             Some(match self.bound {
                 Bound::TimeAtMost(bound) => Least { floor, ratio: time, possible: time <= bound },
                 Bound::BandwidthAtLeast(bound) => {
