@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use halo_fabric::{Config, NAP};
+use halo_fabric::Config;
 
 /// Turns of the loop before the first look at the clock; a prompt peer answers within these.
 const SPINS_WITHOUT_CLOCK: u32 = 256;
+
+/// The shortest sleep that is worth its wake-up.
+const SHORTEST: Duration = Duration::from_micros(100);
 
 /// The longest: what nobody rings for, such as an interrupt from another thread, is noticed this late.
 const LONGEST: Duration = Duration::from_millis(100);
@@ -77,10 +80,10 @@ impl Wait {
         let waited = self.since.get_or_insert_with(Instant::now).elapsed();
         let quiet = self.rung.map_or(waited, |rung| rung.elapsed());
         if quiet >= self.sleep_after {
-            // What comes at the very moment of falling asleep may ring too early. A rank that sleeps an eighth of what it has
-            // waited, or a nap, loses no more than that. It does not sleep past its deadline.
-            let longest = LONGEST.min(self.deadline.saturating_sub(waited)).max(NAP);
-            return Idle::Sleep { waited, at_most: (quiet / 8).clamp(NAP, longest) };
+            // What comes at the very moment of falling asleep may ring too early, and for short sleeps nobody rings at all. A
+            // rank that sleeps an eighth of what it has waited loses no more than that. It does not sleep past its deadline.
+            let longest = LONGEST.min(self.deadline.saturating_sub(waited)).max(SHORTEST);
+            return Idle::Sleep { waited, at_most: (quiet / 8).clamp(SHORTEST, longest) };
         }
         if quiet < self.spin {
             std::hint::spin_loop();
@@ -101,7 +104,7 @@ mod tests {
         let mut wait = Wait::new(&config);
         let spins = |wait: &mut Wait| (0..10_000).take_while(|_| wait.idle() == Idle::Spun).count() as u32;
         assert_eq!(spins(&mut wait), SPINS_WITHOUT_CLOCK - 1);
-        assert!(matches!(wait.idle(), Idle::Sleep { at_most: NAP, .. }));
+        assert!(matches!(wait.idle(), Idle::Sleep { at_most: SHORTEST, .. }));
         wait.moved();
         assert_eq!(spins(&mut wait), SPINS_WITHOUT_CLOCK - 1);
         let mut patient = Wait::new(&Config { sleep_after: Duration::from_secs(3600), ..config });
@@ -119,7 +122,7 @@ mod tests {
         assert!(matches!(wait.idle(), Idle::Sleep { waited, at_most: LONGEST } if waited.as_secs() >= 3600));
         wait.rung();
         // The wait is as old as before: its deadline is not put off.
-        assert!(matches!(wait.idle(), Idle::Sleep { waited, at_most: NAP } if waited.as_secs() >= 3600));
+        assert!(matches!(wait.idle(), Idle::Sleep { waited, at_most: SHORTEST } if waited.as_secs() >= 3600));
         wait.sleep_after = Duration::from_secs(60);
         assert!(matches!(wait.idle(), Idle::Waited(waited) if waited.as_secs() >= 3600));
         wait.rung = ago(61);

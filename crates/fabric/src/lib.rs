@@ -41,7 +41,7 @@ pub use error::FabricError;
 pub use fabric::Fabric;
 pub use key::{Key, PROOF_BYTES, Role, nonce};
 pub use link::Transport;
-pub use mesh::{LinkBytes, LinkInfo, Mesh, NAP, RailBytes};
+pub use mesh::{LinkBytes, LinkInfo, Mesh, RailBytes};
 pub use message::{Message, Tag};
 pub use registration::Registration;
 pub use shared::{SharedBuffer, Sharing};

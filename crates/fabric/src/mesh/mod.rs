@@ -34,9 +34,9 @@ const FLUSH_GRACE: Duration = Duration::from_secs(1);
 /// How long a broken link waits for the control connection to say that it is the whole peer that is gone.
 const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
 
-/// The shortest sleep, and the one where peers would wake a rank in different ways: it then takes about half a percent of a
+/// The longest sleep where no peer wakes a rank, or peers would in different ways: it then takes about half a percent of a
 /// core. To be rung by a peer on another host costs more than to look again after so short a time.
-pub const NAP: Duration = Duration::from_millis(1);
+const NAP: Duration = Duration::from_millis(1);
 
 /// What is known of the link to one peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -256,7 +256,7 @@ impl Mesh {
         let rings = |peer: &&usize| matches!(self.peer(**peer).link.alarm(), Alarm::Bell);
         let bells = peers.iter().filter(rings).count();
         if peers.is_empty() {
-            std::thread::sleep(NAP);
+            std::thread::sleep(at_most.min(NAP));
         } else if bells == peers.len() {
             return self.sleep_by_the_bell(peers, at_most);
         } else if self.have_stirred(peers) {
