@@ -635,8 +635,8 @@ halo_status halo_communicator_connect_with_store(const halo_config *config,
 halo_status halo_communicator_close(halo_communicator *communicator);
 
 /**
- * Destroys a communicator, closing it first if it is open; if a queue of it is open, it is closed when that is freed.
- * NULL is allowed and does nothing.
+ * Destroys a communicator, closing it first if it is open, and gives back its memory. If a queue of it is open, that
+ * happens when the queue is freed. NULL is allowed and does nothing.
  *
  * The call relies on:
  * `communicator` is NULL or came from a function that made it, no thread is in a call with it, and it is not used

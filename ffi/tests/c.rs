@@ -104,6 +104,16 @@ fn a_lost_peer_is_named_at_once_and_ever_after() {
 }
 
 #[test]
+fn what_was_sent_by_a_rank_that_has_closed_arrives_without_a_signal() {
+    Program::compile("tests/client/late.c").run(2);
+}
+
+#[test]
+fn a_queue_keeps_what_its_communicator_had() {
+    Program::compile("tests/client/freed.c").run(2);
+}
+
+#[test]
 fn registered_memory_changes_no_result_and_is_given_back_once() {
     Program::compile("tests/client/registration.c").run(2);
 }

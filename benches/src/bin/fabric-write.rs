@@ -22,14 +22,15 @@ struct Arguments {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Arguments { rank, rendezvous, work } = Arguments::parse();
     pin(rank);
-    let mut mesh = Mesh::connect(&Config { rendezvous, ..Config::from_env(rank, 2)? })?;
+    let config = Config { rendezvous, ..Config::from_env(rank, 2)? };
+    let mut mesh = Mesh::connect(&config)?;
     for work in work {
         let halves = ping_pong(&mut mesh, work)?;
         if rank == 0 {
             println!("@ fabric_write {}", serde_json::to_string(&Line::of(work.bytes, "none", &halves))?);
         }
     }
-    mesh.close()?;
+    mesh.close(config.timeout)?;
     Ok(())
 }
 

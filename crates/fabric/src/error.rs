@@ -426,6 +426,19 @@ pub enum FabricError {
         host: String,
     },
 
+    /// A rank closed, and what it had sent was not taken.
+    #[error("what was sent to rank(s) {peers} did not arrive there within {:.1} s of closing", .after.as_secs_f64())]
+    #[diagnostic(
+        code("HALO-E0230"),
+        help("a rank that is sent something has to receive it: look for what that one does instead")
+    )]
+    Undelivered {
+        /// Ranks and hosts.
+        peers: String,
+        /// How long this rank waited.
+        after: Duration,
+    },
+
     /// The communicator was closed.
     #[error("the communicator is closed")]
     #[diagnostic(code("HALO-E0225"), help("create a new communicator"))]

@@ -99,8 +99,13 @@ pub(crate) trait Link {
     /// the peer have been given back here.
     fn progress(&mut self, arena: &Arena, consumed: u64) -> Result<(), LinkFailure>;
 
-    /// Whether everything written has left this process, so that closing loses nothing.
+    /// Whether everything written has left this process.
     fn flushed(&self) -> bool;
+
+    /// Whether it has reached the peer's host, so that closing loses nothing.
+    fn delivered(&self) -> bool {
+        self.flushed()
+    }
 
     /// Has the peer ring when it next writes something here, where it cannot see by itself that this rank sleeps.
     fn ask_to_be_rung(&self) {}
@@ -191,6 +196,10 @@ impl Link for AnyLink {
 
     fn flushed(&self) -> bool {
         dispatch!(self, link => link.flushed())
+    }
+
+    fn delivered(&self) -> bool {
+        dispatch!(self, link => link.delivered())
     }
 
     fn ask_to_be_rung(&self) {

@@ -127,7 +127,7 @@ fn parts_that_come_by_further_sockets_wake_a_sleeper() {
             assert!(payload.iter().all(|byte| *byte == number));
             mesh.release(0).unwrap();
         }
-        mesh.close().unwrap();
+        mesh.close(long).unwrap();
         start.elapsed()
     });
     for took in results {

@@ -20,8 +20,6 @@ pub struct Communicator {
     place: Place,
     links: Vec<(usize, [CString; 3])>,
     shared: Arc<Shared>,
-    registrations: Registrations,
-    allocations: Allocations,
 }
 
 /// A rank among how many: what a request's counts depend on.
@@ -110,8 +108,8 @@ pub unsafe extern "C" fn halo_communicator_close(communicator: *mut Communicator
     })
 }
 
-/// Destroys a communicator, closing it first if it is open; if a queue of it is open, it is closed when that is freed.
-/// NULL is allowed and does nothing.
+/// Destroys a communicator, closing it first if it is open, and gives back its memory. If a queue of it is open, that
+/// happens when the queue is freed. NULL is allowed and does nothing.
 ///
 /// # Safety
 /// `communicator` is NULL or came from a function that made it, no thread is in a call with it, and it is not used
@@ -261,8 +259,7 @@ impl Communicator {
         let place = Place { rank: open.rank(), world: open.world() };
         let links = links.collect();
         let shared = Arc::new(Shared::new(open));
-        let (registrations, allocations) = (Registrations::default(), Allocations::default());
-        Box::into_raw(Box::new(Self { place, links, shared, registrations, allocations }))
+        Box::into_raw(Box::new(Self { place, links, shared }))
     }
 
     /// The communicator behind a pointer from C.
@@ -279,11 +276,11 @@ impl Communicator {
     }
 
     pub(crate) fn registrations(&self) -> &Registrations {
-        &self.registrations
+        &self.shared.registrations
     }
 
     pub(crate) fn allocations(&self) -> &Allocations {
-        &self.allocations
+        &self.shared.allocations
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

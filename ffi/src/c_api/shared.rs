@@ -4,7 +4,9 @@ use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use halo_ccl::{Communicator as Open, FabricError};
 
+use crate::c_api::allocation::Allocations;
 use crate::c_api::error::Error;
+use crate::c_api::registration::Registrations;
 
 enum State {
     Open(Box<Open>),
@@ -13,12 +15,18 @@ enum State {
     Closed,
 }
 
-/// What a communicator's handle and its queue hold together; it is gone when both are.
-pub(crate) struct Shared(Mutex<State>);
+/// What a communicator's handle and its queue hold together; it is gone when both are. The communicator goes before the
+/// memory that its operations may still use.
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    pub(crate) registrations: Registrations,
+    pub(crate) allocations: Allocations,
+}
 
 impl Shared {
     pub(crate) fn new(open: Open) -> Self {
-        Self(Mutex::new(State::Open(Box::new(open))))
+        let state = Mutex::new(State::Open(Box::new(open)));
+        Self { state, registrations: Registrations::default(), allocations: Allocations::default() }
     }
 
     /// Runs one operation of an open communicator.
@@ -47,7 +55,7 @@ impl Shared {
     /// Has the handle's own calls use the communicator again.
     pub(crate) fn give_back(&self, open: Box<Open>) {
         // A poisoned lock has been told to its caller; the communicator is closed with the state then.
-        if let Ok(mut state) = self.0.lock() {
+        if let Ok(mut state) = self.state.lock() {
             *state = State::Open(open);
         }
     }
@@ -69,7 +77,7 @@ impl Shared {
 
     /// Another thread inside is the program's error and never waited for: which operation came first would be chance.
     fn lock(&self, function: &'static str) -> Result<MutexGuard<'_, State>, Error> {
-        self.0.try_lock().map_err(|error| match error {
+        self.state.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Error::Busy { function },
             TryLockError::Poisoned(_) => {
                 Error::Panic { function, message: "an earlier call with this communicator did".to_owned() }
@@ -91,7 +99,7 @@ mod tests {
     #[test]
     fn a_second_thread_is_told_so_at_once() {
         let shared = alone();
-        let inside = shared.0.lock().unwrap();
+        let inside = shared.state.lock().unwrap();
         assert_eq!(boundary("f", || shared.run("f", Open::barrier)), HALO_ERROR_BUSY);
         drop(inside);
         shared.run("f", Open::barrier).unwrap();

@@ -169,14 +169,15 @@ impl Communicator {
         self.interrupt = Interrupt::new(wanted);
     }
 
-    /// Lets the last bytes leave and says good-bye. Dropping does the same, without the error.
+    /// Waits until the last bytes have reached the peers' hosts, for at most the configured timeout, and says good-bye. Dropping
+    /// does the same, without the error and for a second at most.
     ///
     /// # Errors
-    /// The failure that had poisoned the communicator, a message of an operation that this rank took no part in, or
+    /// Bytes that did not arrive, the failure that had poisoned the communicator, a message of an operation that this rank took no part in, or
     /// statistics that could not be written.
     pub fn close(mut self) -> Result<(), Error> {
         let written = self.statistics_file.as_mut().map_or(Ok(()), StatisticsFile::finish);
-        let closed = self.mesh.close();
+        let closed = self.mesh.close(self.config.timeout);
         match self.failed.take() {
             Some(error) => Err(error),
             None => match closed {

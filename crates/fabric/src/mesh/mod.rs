@@ -29,7 +29,7 @@ pub(crate) use messages::arrived;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use messages::read_trailer;
 
-/// How long a closing rank waits for its last bytes to leave.
+/// How long a rank that is dropped, not closed, waits for its last bytes to reach the peers.
 const FLUSH_GRACE: Duration = Duration::from_secs(1);
 /// How long a broken link waits for the control connection to say that it is the whole peer that is gone.
 const EXPLANATION_GRACE: Duration = Duration::from_millis(300);
@@ -228,25 +228,41 @@ impl Mesh {
         self.control.waits_in(peer)
     }
 
-    /// Lets the last bytes leave, says good-bye, and waits a moment for the others to do so.
+    /// Waits until the last bytes have reached the peers' hosts, for at most `patience`, says good-bye, and waits a moment for
+    /// the others to do so.
     ///
     /// # Errors
-    /// The communicator had failed before, bytes could not leave in time, or a peer stopped it at the last moment.
-    pub fn close(&mut self) -> Result<(), FabricError> {
-        let deadline = Instant::now() + FLUSH_GRACE;
-        let mut result = self.control.check();
-        while result.is_ok() && !self.peers.iter().flatten().all(|peer| peer.link.flushed()) {
-            result = self.progress();
-            if Instant::now() > deadline {
-                break;
-            }
-        }
-        result = result.and(self.control.close());
+    /// The communicator had failed before, bytes did not arrive in time, or a peer stopped it at the last moment.
+    pub fn close(&mut self, patience: Duration) -> Result<(), FabricError> {
+        let delivered = self.control.check().and_then(|()| self.deliver(patience));
+        let result = delivered.and(self.control.close());
         // What came before a peer's good-bye is taken in, so that the caller can see what nobody has received.
         for peer in self.peers.iter_mut().flatten() {
             let _ = peer.link.progress(&self.arena, peer.window.consumed());
         }
         result
+    }
+
+    /// A peer that has left reads nothing any more, and misses nothing that it wants.
+    fn deliver(&mut self, patience: Duration) -> Result<(), FabricError> {
+        let start = Instant::now();
+        loop {
+            let waits =
+                |peer: &&Peer| !peer.link.delivered() && self.control.left_for(peer.info.peer).is_none();
+            let mut late = self.peers.iter().flatten().filter(waits).peekable();
+            if late.peek().is_none() {
+                return Ok(());
+            }
+            if start.elapsed() > patience {
+                let names = late.map(|peer| format!("{} ({})", peer.info.peer, peer.info.host));
+                let peers = names.collect::<Vec<_>>().join(", ");
+                return Err(FabricError::Undelivered { peers, after: patience });
+            }
+            self.progress()?;
+            if start.elapsed() > NAP {
+                std::thread::sleep(NAP);
+            }
+        }
     }
 
     /// Sleeps until one of `peers` does something, for about `at_most`: for a rank that has waited long. What a peer did at
@@ -349,7 +365,7 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        let _ = self.close();
+        let _ = self.close(FLUSH_GRACE);
     }
 }
 

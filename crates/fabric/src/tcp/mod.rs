@@ -8,6 +8,7 @@ pub(crate) mod fuzzing;
 mod parts;
 mod receiver;
 mod sender;
+mod unacknowledged;
 
 use std::io;
 use std::net::TcpStream;
@@ -24,6 +25,7 @@ pub(crate) use parts::MOST_SOCKETS;
 use parts::part;
 use receiver::Receiver;
 use sender::Sender;
+use unacknowledged::unacknowledged;
 
 /// A link over one TCP connection, or several.
 #[derive(Debug)]
@@ -109,6 +111,11 @@ impl Link for TcpLink {
 
     fn flushed(&self) -> bool {
         self.sockets.iter().all(|socket| socket.sender.is_empty())
+    }
+
+    fn delivered(&self) -> bool {
+        let acknowledged = |socket: &Socket| unacknowledged(&socket.stream).is_ok_and(|bytes| bytes == 0);
+        self.flushed() && self.sockets.iter().all(acknowledged)
     }
 
     fn alarm(&self) -> Alarm<'_> {

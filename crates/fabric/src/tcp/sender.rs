@@ -3,6 +3,8 @@
 use std::io::{self, IoSlice, Write};
 use std::net::TcpStream;
 
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
 use crate::layout::Layout;
 use crate::wire::would_wait;
 
@@ -30,12 +32,15 @@ impl Sender {
     }
 
     /// Sends a trailer, or none, and the payload behind it.
-    pub(super) fn send(&mut self, mut stream: &TcpStream, trailer: &[u8], payload: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, stream: &TcpStream, trailer: &[u8], payload: &[u8]) -> io::Result<()> {
         self.flush(stream)?;
         let mut taken = 0;
         if self.is_empty() {
             let parts = [IoSlice::new(trailer), IoSlice::new(payload)];
-            taken = match stream.write_vectored(&parts) {
+            // Not `write_vectored`, which is writev(2): a peer that has gone must not be a signal to a program in C.
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            let sent = sendmsg(stream, &parts, &mut SendAncillaryBuffer::default(), flags);
+            taken = match sent.map_err(io::Error::from) {
                 Ok(count) => count,
                 Err(error) if would_wait(&error) => 0,
                 Err(error) => return Err(error),
