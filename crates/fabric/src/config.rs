@@ -9,6 +9,9 @@ use crate::error::FabricError;
 use crate::key::Key;
 use crate::tcp::MOST_SOCKETS;
 
+/// The longest time that can be set: no clock of this machine can be asked about a deadline far beyond.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Payload bytes of one slot unless configured otherwise.
 pub const DEFAULT_SLOT_BYTES: usize = 128 * 1024;
 /// Slots per peer unless configured otherwise.
@@ -264,6 +267,16 @@ impl Config {
         if self.timeout.is_zero() {
             return refuse("timeout", "0".to_owned(), "a deadline above zero");
         }
+        for (what, given) in [
+            ("timeout", self.timeout),
+            ("peer_timeout", self.peer_timeout),
+            ("spin", self.spin),
+            ("sleep_after", self.sleep_after),
+        ] {
+            if given > LONGEST {
+                return refuse(what, format!("{} s", given.as_secs()), "at most a year");
+            }
+        }
         if self.peer_timeout < Duration::from_millis(100) {
             return refuse("peer_timeout", format!("{:?}", self.peer_timeout), "at least 0.1 seconds");
         }
@@ -297,6 +310,23 @@ fn bad_variable(text: &str, variable: halo_env::Variable) -> FabricError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_that_no_clock_reaches_are_refused() {
+        let given = Duration::from_secs(u64::MAX);
+        for config in [
+            Config { timeout: given, ..Config::new(0, 2) },
+            Config { peer_timeout: given, ..Config::new(0, 2) },
+            Config { spin: given, ..Config::new(0, 2) },
+            Config { sleep_after: given, ..Config::new(0, 2) },
+        ] {
+            let refused = config.validate();
+            assert!(
+                matches!(refused, Err(FabricError::InvalidConfig { expected: "at most a year", .. })),
+                "{refused:?}"
+            );
+        }
+    }
 
     #[test]
     fn transports_read_as_they_are_written() {

@@ -1,5 +1,6 @@
 //! From agreed greetings to a [`Mesh`]: control connections, offers, links, and the moment when all are ready.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Instant;
@@ -138,9 +139,8 @@ pub(super) fn connect(
             (Offer::Tcp, ..) => {
                 let hello = &hellos[peer.info.peer];
                 let reception = &mut receptions.first;
-                let connect = |_| meet(config.rank, hello, Purpose::Data, reception, key, deadline);
-                let mut connections: Vec<Connection> =
-                    (0..config.tcp_sockets).map(connect).collect::<Result<_, _>>()?;
+                let connect = || meet(config.rank, hello, Purpose::Data, reception, key, deadline);
+                let mut connections = numbered(config, peer.info.peer, connect, deadline)?;
                 // The others go the same way.
                 let size = segments::exchange(&mut connections[0], &mut peer.control, &peer.info, deadline)?;
                 tracing::info!(rank = config.rank, peer = peer.info.peer, size, "tcp segments");
@@ -199,6 +199,27 @@ fn meet(
     let stream: TcpStream = call_until(&theirs.address.to_string(), deadline)
         .map_err(|cause| FabricError::Handshake { peer: format!("{peer} at {}", theirs.address), cause })?;
     Connection::call(stream, peer, purpose, rank, key, deadline)
+}
+
+/// The connections of a link over tcp, in the order in which both ends use them: the listener may hear the callers in another.
+fn numbered(
+    config: &Config,
+    peer: usize,
+    mut connect: impl FnMut() -> Result<Connection, FabricError>,
+    deadline: Instant,
+) -> Result<Vec<Connection>, FabricError> {
+    let mut connections = BTreeMap::new();
+    for number in 0..config.tcp_sockets as u32 {
+        let mut connection = connect()?;
+        let number = if peer < config.rank {
+            connection.send(&number, deadline)?;
+            number
+        } else {
+            connection.receive(deadline)?
+        };
+        connections.insert(number, connection);
+    }
+    Ok(connections.into_values().collect())
 }
 
 fn exchange_offers(

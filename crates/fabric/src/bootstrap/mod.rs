@@ -13,7 +13,7 @@ mod reserve;
 mod segments;
 mod store;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
@@ -93,16 +93,20 @@ pub(crate) fn over_store(config: &Config, store: &dyn Store) -> Result<Mesh, Fab
     meet(config, store, &key, host::outward_address())
 }
 
-/// The configured key; none is needed where only this machine can come.
+/// The configured key; none is needed where only this machine can come, to the rendezvous and to the ranks themselves.
 fn rendezvous_key(config: &Config) -> Result<Key, FabricError> {
     if let Some(key) = &config.key {
         return Ok(key.clone());
     }
     let local = rendezvous::resolve(&config.rendezvous).is_ok_and(|address| address.ip().is_loopback());
-    if local || config.world == 1 {
-        return Ok(Key::new(Vec::new()));
+    if !local && config.world > 1 {
+        return Err(FabricError::KeyNeeded { address: config.rendezvous.clone() });
     }
-    Err(FabricError::KeyNeeded { address: config.rendezvous.clone() })
+    let own = host::data_address(config, Ipv4Addr::LOCALHOST.into())?;
+    if !own.is_loopback() && config.world > 1 {
+        return Err(FabricError::KeyNeeded { address: own.to_string() });
+    }
+    Ok(Key::new(Vec::new()))
 }
 
 /// Everything after the store is reached. A rank that fails tells the others through the store.
@@ -226,5 +230,26 @@ fn with_notes(error: FabricError, refused: &str) -> FabricError {
             FabricError::RanksMissing { rank, missing, world, after, notes: refused.to_owned() }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_needed_wherever_another_machine_can_come() {
+        let config = |rendezvous: &str, address| {
+            let rendezvous = rendezvous.to_owned();
+            Config { rendezvous, address, key: None, ..Config::new(0, 2) }
+        };
+        rendezvous_key(&config("127.0.0.1:9", None)).unwrap();
+        rendezvous_key(&config("127.0.0.1:9", Some(Ipv4Addr::LOCALHOST.into()))).unwrap();
+        let refused = rendezvous_key(&config("192.0.2.1:9", None));
+        assert!(matches!(refused, Err(FabricError::KeyNeeded { .. })), "{refused:?}");
+        // The address of any interface that this machine has beside loopback.
+        let own = host::outward_address();
+        let answer = rendezvous_key(&config("127.0.0.1:9", Some(own)));
+        assert_eq!(answer.is_ok(), own.is_loopback(), "{own}: {answer:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -11,10 +12,16 @@ use super::rendezvous::listen;
 use crate::error::FabricError;
 use crate::key::Key;
 use crate::poll::ready_before;
-use crate::wire::{Connection, Purpose, would_wait};
+use crate::wire::{Caller, Connection, Purpose, would_wait};
 
-/// A caller that says nothing holds up the others for at most this long.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a caller may take to prove the key.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many callers may be about to do so, each in a thread of its own; more wait until they are accepted.
+const MOST_UNPROVED: usize = 64;
+/// While some of them are, how often a new one is looked for.
+const LOOK_FOR_CALLERS: Duration = Duration::from_millis(5);
+
+type Answer = (SocketAddr, Result<Caller, FabricError>);
 
 #[derive(Debug)]
 pub(super) struct Reception {
@@ -23,6 +30,9 @@ pub(super) struct Reception {
     key: Key,
     /// In the order in which a rank has called.
     early: HashMap<(u32, usize), VecDeque<Connection>>,
+    /// Callers that are about to prove the key, and how each of them comes out.
+    unproved: usize,
+    answers: (Sender<Answer>, Receiver<Answer>),
 }
 
 /// Where they come: at the data address, and in the networks of further rails.
@@ -39,7 +49,7 @@ impl Reception {
         let listener = listen(SocketAddr::new(address, 0)).map_err(cannot)?;
         // Who called may be gone again before it is accepted, and the next one may never come.
         listener.set_nonblocking(true).map_err(cannot)?;
-        Ok(Self { listener, rank, key, early: HashMap::new() })
+        Ok(Self { listener, rank, key, early: HashMap::new(), unproved: 0, answers: mpsc::channel() })
     }
 
     pub(super) fn address(&self) -> Result<SocketAddr, FabricError> {
@@ -60,15 +70,47 @@ impl Reception {
                 peer.clone_into(&mut connection.peer);
                 return Ok(connection);
             }
-            self.wait(peer, deadline)?;
-            let Some((stream, from)) = self.accept()? else { continue };
-            match Connection::answer(stream, self.rank, &self.key, deadline.min(Instant::now() + PATIENCE)) {
-                Ok(caller) => {
-                    let key = (caller.purpose as u32, caller.rank);
-                    self.early.entry(key).or_default().push_back(caller.connection);
-                }
-                Err(error) => tracing::warn!(%from, %error, "turned a caller away"),
+            if self.unproved == 0 {
+                self.wait(peer, deadline)?;
             }
+            while self.unproved < MOST_UNPROVED
+                && let Some((stream, from)) = self.accept()?
+            {
+                self.answer(stream, from, deadline)?;
+            }
+            self.hear(peer, deadline)?;
+        }
+    }
+
+    /// In a thread of its own: one that says nothing keeps nobody else waiting.
+    fn answer(&mut self, stream: TcpStream, from: SocketAddr, deadline: Instant) -> Result<(), FabricError> {
+        let (rank, key, told) = (self.rank, self.key.clone(), self.answers.0.clone());
+        let deadline = deadline.min(Instant::now() + PATIENCE);
+        let answering = move || {
+            // Nobody listens any more when all ranks have met.
+            let _ = told.send((from, Connection::answer(stream, rank, &key, deadline)));
+        };
+        let thread = std::thread::Builder::new().name("halo-reception".to_owned());
+        thread.spawn(answering).map_err(|error| FabricError::system("pthread_create", error))?;
+        self.unproved += 1;
+        Ok(())
+    }
+
+    /// Takes in how the next caller comes out, if that is soon.
+    fn hear(&mut self, peer: &str, deadline: Instant) -> Result<(), FabricError> {
+        match self.answers.1.recv_timeout(LOOK_FOR_CALLERS) {
+            Ok((from, answer)) => {
+                self.unproved -= 1;
+                match answer {
+                    Ok(Caller { connection, rank, purpose }) => {
+                        self.early.entry((purpose as u32, rank)).or_default().push_back(connection);
+                    }
+                    Err(error) => tracing::warn!(%from, %error, "turned a caller away"),
+                }
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => Ok(()),
+            Err(_) => Err(self.nobody_came(peer)),
         }
     }
 
@@ -85,12 +127,16 @@ impl Reception {
         if ready_before(deadline, &mut [PollFd::new(&self.listener, PollFlags::IN)])? {
             return Ok(());
         }
+        Err(self.nobody_came(peer))
+    }
+
+    fn nobody_came(&self, peer: &str) -> FabricError {
         let here = self.listener.local_addr();
         let here = here.map_or_else(|error| error.to_string(), |address| address.to_string());
-        Err(FabricError::Handshake {
+        FabricError::Handshake {
             peer: peer.to_owned(),
             cause: format!("it did not connect to {here} before the deadline; a firewall may drop it"),
-        })
+        }
     }
 }
 
@@ -105,5 +151,24 @@ mod tests {
         let _caller = TcpStream::connect(reception.address().unwrap()).unwrap();
         reception.wait("rank 1", Instant::now() + Duration::from_secs(5)).unwrap();
         assert!(reception.accept().unwrap().is_some());
+    }
+
+    #[test]
+    fn callers_that_say_nothing_keep_a_rank_waiting_no_longer() {
+        let key = Key::new("k");
+        let mut reception = Reception::open("127.0.0.1".parse().unwrap(), 0, key.clone()).unwrap();
+        let address = reception.address().unwrap();
+        // One after the other they would take a minute.
+        let _silent: Vec<_> = (0..12).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(50);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let stream = TcpStream::connect(address).unwrap();
+                Connection::call(stream, "rank 0".to_owned(), Purpose::Data, 1, &key, deadline).unwrap();
+            });
+            reception.take(Purpose::Data, 1, "rank 1", deadline).unwrap();
+        });
+        assert_eq!(reception.unproved, 12, "none of them was waited for");
     }
 }

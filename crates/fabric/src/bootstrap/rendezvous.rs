@@ -21,6 +21,14 @@ pub(super) enum Request {
     Get { key: String, wait_ms: u64 },
 }
 
+/// How long a caller may take to prove the key.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How many callers may be about to do so; more wait until they are accepted.
+const MOST_UNPROVED: usize = 64;
+/// How many of the callers that were turned away are remembered.
+const MOST_REMEMBERED: usize = 8;
+const AFTER_A_FAILURE: Duration = Duration::from_millis(20);
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Done,
@@ -35,6 +43,8 @@ struct Shared {
     written: Condvar,
     stop: AtomicBool,
     clients: AtomicUsize,
+    /// Those of them that have not proved the key yet.
+    unproved: AtomicUsize,
     /// Strangers that were turned away, for the message about missing ranks.
     refused: Mutex<Vec<String>>,
 }
@@ -120,15 +130,33 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// The first address behind `host:port`.
 pub(crate) fn resolve(address: &str) -> Result<SocketAddr, String> {
-    let mut found = address.to_socket_addrs().map_err(|error| error.to_string())?;
-    found.next().ok_or_else(|| "the name has no address".to_owned())
+    addresses(address)?.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+fn addresses(address: &str) -> Result<impl Iterator<Item = SocketAddr> + use<>, String> {
+    address.to_socket_addrs().map_err(|error| error.to_string())
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>, key: &Key, timeout: Duration) {
-    while let Ok((stream, _)) = listener.accept() {
+    loop {
+        let accepted = listener.accept();
         if shared.stop.load(Ordering::Acquire) {
             return;
         }
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // A caller that hung up, or no more files for now: the next one may be a rank.
+                tracing::warn!(%error, "the rendezvous cannot accept a caller");
+                std::thread::sleep(AFTER_A_FAILURE);
+                continue;
+            }
+        };
+        while shared.unproved.load(Ordering::Acquire) >= MOST_UNPROVED && !shared.stop.load(Ordering::Acquire)
+        {
+            std::thread::sleep(AFTER_A_FAILURE);
+        }
+        shared.unproved.fetch_add(1, Ordering::AcqRel);
         let (shared, key) = (Arc::clone(shared), key.clone());
         shared.clients.fetch_add(1, Ordering::AcqRel);
         let serving = Arc::clone(&shared);
@@ -138,6 +166,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, key: &Key, timeout: Dura
                 client_gone(&serving);
             });
         if spawned.is_err() {
+            shared.unproved.fetch_sub(1, Ordering::AcqRel);
             client_gone(&shared);
         }
     }
@@ -150,12 +179,16 @@ fn client_gone(shared: &Shared) {
 }
 
 fn serve(stream: TcpStream, shared: &Shared, key: &Key, timeout: Duration) {
-    let caller = match Connection::answer(stream, 0, key, Instant::now() + timeout) {
+    let answered = Connection::answer(stream, 0, key, Instant::now() + timeout.min(PATIENCE));
+    shared.unproved.fetch_sub(1, Ordering::AcqRel);
+    let caller = match answered {
         Ok(caller) => caller,
         Err(error) => {
             tracing::warn!(%error, "turned a caller away from the rendezvous");
             let mut refused = shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            refused.push(error.to_string());
+            if refused.len() < MOST_REMEMBERED {
+                refused.push(error.to_string());
+            }
             return;
         }
     };
@@ -273,14 +306,19 @@ pub(crate) fn call_until(address: &str, deadline: Instant) -> Result<TcpStream, 
     const ONE_TRY: Duration = Duration::from_secs(3);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let refusal = match resolve(address) {
-            Ok(address) if !left.is_zero() => match TcpStream::connect_timeout(&address, left.min(ONE_TRY)) {
+        let mut refusal = "the name has no address".to_owned();
+        // A name may have an address that does not lead to the listener beside one that does.
+        for address in addresses(address)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                "the deadline had passed".clone_into(&mut refusal);
+                break;
+            }
+            match TcpStream::connect_timeout(&address, left.min(ONE_TRY)) {
                 Ok(stream) => return Ok(stream),
-                Err(error) => error.to_string(),
-            },
-            Ok(_) => "the deadline had passed".to_owned(),
-            Err(cause) => return Err(cause),
-        };
+                Err(error) => refusal = error.to_string(),
+            }
+        }
         if left <= BETWEEN_TRIES {
             return Err(refusal);
         }

@@ -14,6 +14,8 @@ use crate::wire::Connection;
 
 /// How long a segment may take: lost by accident, TCP sends it again after 0.2, 0.6, 1.4 and 3 seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Less says nothing about the path: an accident may take as long.
+const SURE: Duration = Duration::from_millis(1500);
 
 /// Sends one full segment over `data` each way, and says how many bytes the own one had. What else there is to say goes by
 /// `control`, in small segments: behind a lost one nothing arrives.
@@ -31,23 +33,29 @@ pub(super) fn exchange(
     let theirs: u16 = control.receive(deadline)?;
 
     // Half of what is left, so that there is time to tell the peer.
-    let now = Instant::now();
-    let patience = now + PATIENCE.min(deadline.saturating_duration_since(now) / 2);
-    data.write_all(&vec![0; usize::from(size)], patience)?;
-    let arrived = match data.read_exact(&mut vec![0; usize::from(theirs)], patience) {
-        Err(error) if Instant::now() < patience => return Err(error),
-        outcome => outcome.is_ok(),
-    };
-    control.send(&arrived, deadline)?;
+    let start = Instant::now();
+    let patience = PATIENCE.min(deadline.saturating_duration_since(start) / 2);
+    data.write_all(&vec![0; usize::from(size)], start + patience)?;
+    let taken = data.read_exact(&mut vec![0; usize::from(theirs)], start + patience);
+    if let Err(error) = &taken
+        && start.elapsed() < patience
+    {
+        return Err(error.clone());
+    }
+    control.send(&taken.is_ok(), deadline)?;
     let ours_arrived: bool = control.receive(deadline)?;
 
-    let lost = |bytes, direction| {
-        Err(FabricError::SegmentsLost { bytes, direction, peer: info.peer, host: info.host.clone() })
+    let lost = |bytes, direction| FabricError::SegmentsLost {
+        bytes,
+        direction,
+        peer: info.peer,
+        host: info.host.clone(),
     };
-    match (arrived, ours_arrived) {
-        (true, true) => Ok(size),
-        (false, _) => lost(theirs, "from"),
-        (true, false) => lost(size, "to"),
+    match (taken, ours_arrived) {
+        (Ok(()), true) => Ok(size),
+        (Err(error), _) if patience < SURE => Err(error),
+        (Err(_), _) => Err(lost(theirs, "from")),
+        (Ok(()), false) => Err(lost(size, "to")),
     }
 }
 
@@ -89,7 +97,7 @@ mod tests {
     #[test]
     fn a_segment_that_does_not_come_is_an_error_on_both_ends() {
         let ((mut data, their_data), (mut control, mut their_control)) = (pair(), pair());
-        let deadline = Instant::now() + Duration::from_millis(400);
+        let deadline = Instant::now() + 2 * SURE + Duration::from_millis(200);
         let error = std::thread::scope(|scope| {
             scope.spawn(move || {
                 // A peer whose full segment is lost on the way: it says its size, and nothing more comes.
