@@ -64,6 +64,9 @@ pub struct Line {
     /// Heap allocations of all ranks' threads during the timed operations, where the driver counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allocations: Option<u64>,
+    /// Of sends that were to go without a copy, the share that the kernel copied after all, where the driver asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copied: Option<f64>,
 }
 
 impl Line {
@@ -72,7 +75,14 @@ impl Line {
         let mut microseconds: Vec<f64> = samples.iter().map(|sample| sample.as_secs_f64() * 1e6).collect();
         microseconds.sort_by(f64::total_cmp);
         let quantile = |tenths: usize| microseconds[microseconds.len() * tenths / 10];
-        Self { bytes, dtype: dtype.to_owned(), p10_us: quantile(1), p50_us: quantile(5), allocations: None }
+        Self {
+            bytes,
+            dtype: dtype.to_owned(),
+            p10_us: quantile(1),
+            p50_us: quantile(5),
+            allocations: None,
+            copied: None,
+        }
     }
 }
 

@@ -174,6 +174,10 @@ fn show(
     let what = place.operation();
     println!("Time of {what} in us: {which}, median of the rounds; ratios within rounds");
     println!("{}\n", table::times(results, place, peers, quantile));
+    if let Some(calls) = table::other_calls(results, place, quantile) {
+        println!("Both ranks' payloads and nothing else, by other calls, in us: {which}, likewise");
+        println!("{calls}\n");
+    }
     let name = place.name().replace([' ', ','], "-").replace("--", "-").to_lowercase();
     plot::draw(results, place, peers, quantile, &out.join(format!("{name}.svg")))
 }

@@ -4,8 +4,11 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
 use crate::driver::Invocation;
 use crate::error::Error;
+use crate::exchange::{By, Exchange};
 
 /// Where two ranks meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -97,6 +100,10 @@ pub enum Peer {
     ExchangeSum,
     /// The same with what says that a payload is there: over RDMA a flag of its own behind it, over TCP a header before it.
     ExchangeFlagSum,
+    /// Both ranks send to each other at once over TCP with `MSG_ZEROCOPY`, with nothing above the sockets.
+    ExchangeZerocopy,
+    /// The same by io_uring.
+    ExchangeUring,
     /// `ib_write_bw -b` of perftest, per direction.
     #[value(name = "ib-write-bw")]
     IbWriteBw,
@@ -120,6 +127,8 @@ impl Peer {
             Self::FabricWrite => "fabric write",
             Self::IbWriteLat => "ib_write_lat",
             Self::Exchange => "both write",
+            Self::ExchangeZerocopy => "both write, MSG_ZEROCOPY",
+            Self::ExchangeUring => "both write, io_uring",
             Self::ExchangeSum => "both write, sum",
             Self::ExchangeFlagSum => "both write, flag, sum",
             Self::IbWriteBw => "ib_write_bw -b",
@@ -139,12 +148,22 @@ impl Peer {
             Self::FabricWrite => "fabric_write",
             Self::IbWriteLat => "ib_write_lat",
             Self::Exchange => "exchange",
+            Self::ExchangeZerocopy => "exchange_zerocopy",
+            Self::ExchangeUring => "exchange_uring",
             Self::ExchangeSum => "exchange_sum",
             Self::ExchangeFlagSum => "exchange_flag_sum",
             Self::IbWriteBw => "ib_write_bw",
             Self::IbWriteBwOneWay => "ib_write_bw_one_way",
             Self::Iperf3 => "iperf3",
         }
+    }
+
+    /// By which calls it does what plain ones do as [`Peer::Exchange`], which alone it is compared with.
+    pub fn other_calls(self) -> Option<By> {
+        By::value_variants()
+            .iter()
+            .copied()
+            .find(|by| *by != By::Plain && by.peer(Exchange::Exchange) == Some(self))
     }
 }
 
@@ -164,6 +183,8 @@ pub fn local(place: Place) -> &'static [Peer] {
             Peer::Gloo,
             Peer::Floor,
             Peer::Exchange,
+            Peer::ExchangeZerocopy,
+            Peer::ExchangeUring,
             Peer::ExchangeFlagSum,
         ],
         Place::PluginTcp => &[Peer::Halo, Peer::Iperf3, Peer::Floor],
@@ -225,11 +246,18 @@ pub fn processes(peer: Peer, place: Place) -> Result<Vec<Invocation>, Error> {
             };
             vec![rank("0"), rank("1")]
         }
-        Peer::Exchange | Peer::ExchangeSum | Peer::ExchangeFlagSum => {
+        Peer::Exchange
+        | Peer::ExchangeZerocopy
+        | Peer::ExchangeUring
+        | Peer::ExchangeSum
+        | Peer::ExchangeFlagSum => {
             let rendezvous = format!("127.0.0.1:{}", free_port()?);
-            let only = peer.tag().replace('_', "-");
+            let (option, value) = match peer.other_calls() {
+                Some(by) => ("--by", by.name()),
+                None => ("--only", peer.tag().replace('_', "-")),
+            };
             let rank = |rank| {
-                let words = ["--rank", rank, "--rendezvous", &rendezvous, "--only", &only];
+                let words = ["--rank", rank, "--rendezvous", &rendezvous, option, &value];
                 Invocation::new(built("exchange"), &words)
             };
             vec![rank("0"), rank("1")]

@@ -98,6 +98,8 @@ fn style(peer: Peer) -> (RGBColor, u32) {
         Peer::Floor | Peer::IbWriteLat => (RGBColor(120, 120, 120), 2),
         Peer::Exchange => (RGBColor(175, 165, 190), 2),
         Peer::ExchangeSum => (RGBColor(170, 125, 190), 2),
+        Peer::ExchangeZerocopy => (RGBColor(130, 150, 60), 1),
+        Peer::ExchangeUring => (RGBColor(60, 150, 170), 1),
         Peer::FabricWrite | Peer::ExchangeFlagSum => (RGBColor(120, 60, 150), 2),
         Peer::IbWriteBw | Peer::IbWriteBwOneWay | Peer::Iperf3 => (RGBColor(60, 60, 60), 2),
     }
@@ -124,6 +126,7 @@ mod tests {
                 p10_us: 1.0,
                 p50_us: bytes as f64 / 8.0,
                 allocations: None,
+                copied: None,
             };
             results.add(Place::Shm, peer, 0, [8, 8192, 65536].map(line).to_vec());
         }

@@ -102,7 +102,7 @@ fn iperf3() -> Result<Vec<Line>, Error> {
     let rate = rate.ok_or_else(|| incomplete("iperf3", STREAMS[0].bytes, printed))?;
     let line = |Stream { bytes, .. }| {
         let time = bytes as f64 * 8.0 / rate * 1e6;
-        Line { bytes, dtype: "none".to_owned(), p10_us: time, p50_us: time, allocations: None }
+        Line { bytes, dtype: "none".to_owned(), p10_us: time, p50_us: time, allocations: None, copied: None }
     };
     Ok(STREAMS.map(line).to_vec())
 }

@@ -31,11 +31,25 @@ pub struct Sample {
     pub line: Line,
 }
 
+/// Who could not be measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absent {
+    /// Where.
+    pub place: Place,
+    /// Who.
+    pub peer: Peer,
+    /// What the system said.
+    pub reason: String,
+}
+
 /// Everything measured so far.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     /// Every run.
     pub samples: Vec<Sample>,
+    /// Whom this system does not let run.
+    #[serde(default)]
+    pub absent: Vec<Absent>,
 }
 
 impl Results {
@@ -66,6 +80,12 @@ impl Results {
         let ours = self.rounds(place, who, bytes, quantile);
         let theirs = self.rounds(place, peer, bytes, quantile);
         median(ours.iter().filter_map(|(round, ours)| Some(ours / theirs.get(round)?)))
+    }
+
+    /// The share of a peer's sends that the kernel copied although it was asked not to: the median of all that were told.
+    pub fn copied(&self, place: Place, peer: Peer) -> Option<f64> {
+        let samples = self.samples.iter().filter(|sample| sample.place == place && sample.peer == peer);
+        median(samples.filter_map(|sample| sample.line.copied))
     }
 
     /// The sizes measured at a place by anybody, ascending.
@@ -128,7 +148,14 @@ mod tests {
     use super::*;
 
     fn line(p50_us: f64) -> Vec<Line> {
-        vec![Line { bytes: 8, dtype: "bf16".to_owned(), p10_us: p50_us / 2.0, p50_us, allocations: None }]
+        vec![Line {
+            bytes: 8,
+            dtype: "bf16".to_owned(),
+            p10_us: p50_us / 2.0,
+            p50_us,
+            allocations: None,
+            copied: None,
+        }]
     }
 
     #[test]

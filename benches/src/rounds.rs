@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::floor;
 use crate::line::Work;
 use crate::peers::{Peer, Place, local, processes};
-use crate::results::Results;
+use crate::results::{Absent, Results};
 
 /// Sizes of the plot; those of the targets are among them.
 pub const SIZES: &[usize] =
@@ -14,7 +14,7 @@ pub const SIZES: &[usize] =
 /// Runs every peer of a place once per round, except those in `without`; `told` hears what runs.
 ///
 /// # Errors
-/// A peer that cannot run.
+/// A peer that cannot run, except for calls that this system refuses.
 pub fn run(
     place: Place,
     rounds: usize,
@@ -23,7 +23,19 @@ pub fn run(
     results: &mut Results,
     mut told: impl FnMut(usize, Peer),
 ) -> Result<(), Error> {
-    let peers: Vec<Peer> = local(place).iter().copied().filter(|peer| !without.contains(peer)).collect();
+    let mut peers: Vec<Peer> = local(place).iter().copied().filter(|peer| !without.contains(peer)).collect();
+    // Without plain calls there is nothing to compare others with; those that the system refuses are told of, not tried.
+    let plain = peers.contains(&Peer::Exchange);
+    peers.retain(|peer| match peer.other_calls() {
+        Some(by) if plain => {
+            let refused = by.refused();
+            let allowed = refused.is_none();
+            results.absent.extend(refused.map(|reason| Absent { place, peer: *peer, reason }));
+            allowed
+        }
+        Some(_) => false,
+        None => true,
+    });
     let work: Vec<Work> = sizes.iter().copied().map(Work::new).collect();
     for round in 0..rounds {
         // Whoever comes first finds the machine as the round before left it; that falls to each in turn.

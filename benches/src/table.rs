@@ -1,17 +1,18 @@
 //! The tables: every size of every peer, and every target.
 
+use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::calls::Calls;
 use crate::kernel::{Kernel, LARGE_TARGET};
 use crate::peers::{Peer, Place};
-use crate::results::{Quantile, Results};
+use crate::results::{Absent, Quantile, Results};
 use crate::setup::{self, Setup};
 use crate::targets::{Least, TARGETS, Verdict, size};
 
-/// Median times of all peers at one place, and halo's ratio to each.
+/// Median times of all peers at one place, and halo's ratio to each; other calls than plain ones have a table of their own.
 pub fn times(results: &Results, place: Place, peers: &[Peer], quantile: Quantile) -> Table {
-    let measured = |peer: &&Peer| results.dtype(place, **peer).is_some();
+    let measured = |peer: &&Peer| peer.other_calls().is_none() && results.dtype(place, **peer).is_some();
     let peers: Vec<Peer> = peers.iter().filter(measured).copied().collect();
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
@@ -37,6 +38,52 @@ pub fn times(results: &Results, place: Place, peers: &[Peer], quantile: Quantile
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
+}
+
+/// Median times of a bare exchange by plain calls and by others, with the ratio of each to plain ones, and what the system
+/// said about them; `None` where no others were tried.
+pub fn other_calls(results: &Results, place: Place, quantile: Quantile) -> Option<String> {
+    let absent =
+        |peer: Peer| results.absent.iter().find(|absent| (absent.place, absent.peer) == (place, peer));
+    let tried = |peer: &Peer| results.dtype(place, *peer).is_some() || absent(*peer).is_some();
+    let others: Vec<Peer> = Peer::value_variants()
+        .iter()
+        .copied()
+        .filter(|peer| peer.other_calls().is_some() && tried(peer))
+        .collect();
+    if others.is_empty() {
+        return None;
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    let columns = || std::iter::once(Peer::Exchange).chain(others.iter().copied());
+    let head = columns().map(|peer| peer.to_string());
+    let ratios = others.iter().map(|peer| format!("{peer} / {}", Peer::Exchange));
+    table.set_header(std::iter::once(place.name().to_owned()).chain(head).chain(ratios));
+    for bytes in results.sizes(place) {
+        let figure =
+            |figure: Option<f64>| figure.map_or_else(|| "-".to_owned(), |figure| format!("{figure:.2}"));
+        let time = |peer| match absent(peer) {
+            Some(_) => "not measured".to_owned(),
+            None => figure(results.time(place, peer, bytes, quantile)),
+        };
+        let ratio = |peer: &Peer| figure(results.ratio_of(place, *peer, Peer::Exchange, bytes, quantile));
+        table
+            .add_row(std::iter::once(size(bytes)).chain(columns().map(time)).chain(others.iter().map(ratio)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut text = table.to_string();
+    for peer in others {
+        if let Some(Absent { reason, .. }) = absent(peer) {
+            text += &format!("\n{peer}: not measured: {reason}");
+        }
+        if let Some(share) = results.copied(place, peer) {
+            text += &format!("\n{peer}: the kernel copied {:.0} % of these sends after all", share * 100.0);
+        }
+    }
+    Some(text)
 }
 
 /// Every target that was measured, with its ratio.
@@ -133,4 +180,39 @@ pub fn hot_path_verdict(results: &Results) -> Option<Verdict> {
         met: allocations == 0,
         floor: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::line::Line;
+
+    #[test]
+    fn other_calls_stand_beside_plain_ones_and_who_is_refused_is_told_of() {
+        let mut results = Results::default();
+        assert_eq!(other_calls(&results, Place::Tcp, Quantile::P50), None);
+        for (peer, p50_us, copied) in
+            [(Peer::Exchange, 10.0, None), (Peer::ExchangeZerocopy, 25.0, Some(1.0))]
+        {
+            let line =
+                Line { bytes: 8, dtype: "none".to_owned(), p10_us: 1.0, p50_us, allocations: None, copied };
+            results.add(Place::Tcp, peer, 0, vec![line]);
+        }
+        let reason = "Operation not permitted".to_owned();
+        results.absent.push(Absent { place: Place::Tcp, peer: Peer::ExchangeUring, reason });
+        let text = other_calls(&results, Place::Tcp, Quantile::P50).unwrap();
+        for wanted in [
+            "| 10.00 |",
+            "| 25.00 |",
+            "| 2.50 |",
+            "| not measured |",
+            "both write, io_uring: not measured: Operation not permitted",
+            "both write, MSG_ZEROCOPY: the kernel copied 100 % of these sends after all",
+        ] {
+            let narrow: Vec<&str> = text.split([' ', '\n']).filter(|word| !word.is_empty()).collect();
+            assert!(narrow.join(" ").contains(wanted), "{wanted} in {text}");
+        }
+        let halo = times(&results, Place::Tcp, &[Peer::Exchange, Peer::ExchangeZerocopy], Quantile::P50);
+        assert!(!halo.to_string().contains("MSG_ZEROCOPY"), "{halo}");
+    }
 }

@@ -196,8 +196,14 @@ mod tests {
     fn results(times: &[(Peer, f64)], bytes: usize) -> Results {
         let mut results = Results::default();
         for (peer, p50_us) in times {
-            let line =
-                Line { bytes, dtype: "bf16".to_owned(), p10_us: *p50_us, p50_us: *p50_us, allocations: None };
+            let line = Line {
+                bytes,
+                dtype: "bf16".to_owned(),
+                p10_us: *p50_us,
+                p50_us: *p50_us,
+                allocations: None,
+                copied: None,
+            };
             results.add(Place::Tcp, *peer, 0, vec![line]);
         }
         results

@@ -2,18 +2,27 @@
 //! collective around it, add the two. A one-way floor has neither: over loopback and over an emulated network both
 //! processors have both directions to serve.
 
+mod by;
+mod notices;
 mod partner;
 mod rdma;
 mod tcp;
+#[cfg(test)]
+mod trial;
+mod uring;
+mod zerocopy;
 
 use std::time::Instant;
 
 use halo_ccl::{Arithmetic, DType, ReduceOp, Rounding, Source, reduce};
 
+pub use by::By;
 pub use partner::Partner;
 pub use rdma::Verbs;
 pub use tcp::Socket;
 pub(crate) use tcp::moved;
+pub use uring::Uring;
+pub use zerocopy::Zerocopy;
 
 use crate::line::{Line, Work};
 use crate::peers::Peer;
@@ -57,9 +66,19 @@ pub trait Pair {
 
     /// This rank's bytes and the other's, of the last exchange.
     fn inputs(&self, bytes: usize) -> (&[u8], &[u8]);
+
+    /// Of the sends without a copy that the kernel has spoken of since this was last asked, the share that it copied.
+    fn copied(&mut self) -> Option<f64> {
+        None
+    }
 }
 
-/// Measures one exchange; both ranks return the same, by the slower one's time of each operation.
+/// What only plain calls are measured with is refused by the others.
+fn only_payloads(flagged: bool) -> Outcome {
+    if flagged { Err("a header is sent by plain calls only".into()) } else { Ok(()) }
+}
+
+/// Measures one exchange; both ranks return the same times, by the slower one's of each operation.
 ///
 /// # Errors
 /// As [`Pair::exchange`].
@@ -79,5 +98,6 @@ pub fn measure(pair: &mut impl Pair, partner: &mut Partner, work: Work, exchange
             samples.push(start.elapsed());
         }
     }
-    Ok(Line::of(work.bytes, exchange.dtype(), &partner.slowest(&samples)?))
+    let line = Line::of(work.bytes, exchange.dtype(), &partner.slowest(&samples)?);
+    Ok(Line { copied: pair.copied(), ..line })
 }

@@ -9,7 +9,7 @@ use crate::buffer::Buffer;
 /// What goes before a payload to say what it is: as much as halo's own.
 const HEADER: usize = 64;
 /// Buffers that payloads come into, in turn: a peer may be one ahead.
-const BUFFERS: usize = 2;
+pub(super) const BUFFERS: usize = 2;
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub(crate) fn moved(result: std::io::Result<usize>) -> std::io::Result<usize> {
     match result {
         Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
         Ok(bytes) => Ok(bytes),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
         Err(error) => Err(error),
     }
 }
