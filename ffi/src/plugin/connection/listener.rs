@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use halo_fabric::{PROOF_BYTES, nonce};
+use rustix::io::Errno;
 
 use super::hello::{Answer, Hello, Identity, Introduction, Ready, host_name};
 use super::proof::Proof;
@@ -17,8 +18,9 @@ use crate::plugin::handle::{Handle, connection_key};
 use crate::plugin::process::Lent;
 use crate::plugin::{log, rdma, tcp};
 
-/// Callers that have not proved the key yet, at one time: more is an attack, not a cluster.
-const MAX_KNOCKING: usize = 4096;
+/// Callers that have not said yet what they are for, at one time: far fewer than the files that a process may usually have
+/// open (1024), and more than ever call one listener at once unless it is an attack.
+const MAX_KNOCKING: usize = 128;
 
 /// A listening socket and the callers at it.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ struct State {
     joining: Vec<Joining>,
     /// Since when `accept` has come back with nothing.
     waiting: Option<Instant>,
+    /// No caller could be answered, because no file can be opened.
+    out_of_files: bool,
 }
 
 /// A socket that has not said what it is for.
@@ -45,6 +49,7 @@ struct State {
 struct Knocking {
     stream: Stream,
     proof: Proof,
+    has_spoken: bool,
     since: Instant,
 }
 
@@ -86,6 +91,8 @@ impl Listener {
     /// The next connection that stands, if one does.
     pub(crate) fn accept(&self) -> Result<Option<Box<Comm>>, PluginError> {
         let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Heard first, so that nobody is hung up on as silent who has only not been listened to.
+        self.hear(state);
         self.answer_the_door(state)?;
         self.hear(state);
         let joined = self.join(state)?;
@@ -96,7 +103,11 @@ impl Listener {
         let after = state.waiting.get_or_insert_with(Instant::now).elapsed();
         if after > self.device.settings.timeout {
             let peer = state.joining.first().map_or("a peer".to_owned(), |joining| joining.peer.clone());
-            let stage = if state.joining.is_empty() { "none connected" } else { "it did not become ready" };
+            let stage = match state {
+                State { out_of_files: true, .. } => "no more files can be opened here: is ulimit -n too low?",
+                _ if state.joining.is_empty() => "none connected",
+                _ => "it did not become ready",
+            };
             let device = self.device.describe();
             state.waiting = None;
             return Err(PluginError::Deadline { peer, device, after, stage });
@@ -105,10 +116,17 @@ impl Listener {
     }
 
     fn answer_the_door(&self, state: &mut State) -> Result<(), PluginError> {
-        while state.knocking.len() < MAX_KNOCKING {
+        state.out_of_files = false;
+        // Whoever is hung up on below was there before this call, and has been heard.
+        for _ in 0..MAX_KNOCKING {
             let stream = match self.socket.accept() {
                 Ok((socket, _)) => Stream::accepted(socket),
                 Err(error) if not_now(&error) => break,
+                // The caller waits at the door until a file is closed: as likely as not one of the job's own, soon.
+                Err(error) if out_of_files(&error) => {
+                    state.out_of_files = true;
+                    break;
+                }
                 // The caller was gone before it was answered.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(PluginError::system("accept", error)),
@@ -116,9 +134,11 @@ impl Listener {
             let key = connection_key(&self.secret, self.device.settings.key.as_ref());
             match stream {
                 Ok(stream) => {
+                    state.hang_up_on_one_too_many();
                     state.knocking.push(Knocking {
                         stream,
                         proof: Proof::listener(key)?,
+                        has_spoken: false,
                         since: Instant::now(),
                     });
                 }
@@ -198,10 +218,23 @@ impl Listener {
     }
 }
 
+impl State {
+    /// Makes room for one more caller: the oldest that has said nothing goes, or if all have spoken, the oldest.
+    fn hang_up_on_one_too_many(&mut self) {
+        if self.knocking.len() >= MAX_KNOCKING {
+            let silent = self.knocking.iter().position(|knocking| !knocking.has_spoken);
+            let gone = self.knocking.remove(silent.unwrap_or(0));
+            let peer = gone.stream.peer();
+            log::info(&format!("turned {peer} away: {MAX_KNOCKING} callers have not proved the key yet"));
+        }
+    }
+}
+
 impl Knocking {
     /// What the socket is for, once it has proved the key and said so; why it is sent away.
     fn advance(&mut self) -> Result<Option<Hello>, String> {
         let open = self.stream.fill().map_err(|error| error.to_string())?;
+        self.has_spoken |= !self.stream.input.is_empty();
         let proved = {
             let Stream { input, output, .. } = &mut self.stream;
             self.proof.is_done()
@@ -288,5 +321,113 @@ impl Joining {
         };
         log::info(&format!("{} receives from {}", device.describe(), self.peer));
         Ok(Comm::receiver(device, self.peer, path))
+    }
+}
+
+/// Whether this process, or the system, has as many files open as it may.
+fn out_of_files(error: &std::io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plugin::device::{Properties, TcpInterface};
+    use crate::plugin::settings::Settings;
+    use crate::plugin::statistics::Statistics;
+
+    fn listener() -> (Listener, Handle) {
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let device = Device {
+            members: vec![0],
+            properties: Properties {
+                name: c"lo".to_owned(),
+                pci_path: None,
+                guid: 0,
+                pointer_support: 0,
+                speed: 0,
+                port: 0,
+            },
+            kind: Kind::Tcp(TcpInterface { address, index: 1 }),
+            settings: Settings::from_env().unwrap(),
+            statistics: Statistics::default(),
+        };
+        Listener::new(Box::leak(Box::new(device))).unwrap()
+    }
+
+    fn call(handle: &Handle) -> TcpStream {
+        let caller = TcpStream::connect(handle.address).unwrap();
+        caller.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        caller
+    }
+
+    /// Until so many have been answered.
+    fn answer(listener: &Listener, count: usize) {
+        for _ in 0..1000 {
+            assert!(listener.accept().unwrap().is_none(), "nobody proves the key");
+            if listener.state.lock().unwrap().knocking.len() >= count {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("not {count} callers were answered");
+    }
+
+    #[test]
+    fn the_oldest_silent_caller_makes_room_for_a_new_one() {
+        let (listener, handle) = listener();
+        let mut speaks = call(&handle);
+        // The first four bytes of what a peer says: it is slow, and no stranger.
+        speaks.write_all(b"HALO").unwrap();
+        answer(&listener, 1);
+        let mut silent: Vec<_> = (1..MAX_KNOCKING).map(|_| call(&handle)).collect();
+        answer(&listener, MAX_KNOCKING);
+        let _new = call(&handle);
+        let mut oldest = silent.remove(0);
+        oldest.set_nonblocking(true).unwrap();
+        let mut byte = [0];
+        let hung_up = (0..1000).any(|_| {
+            listener.accept().unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+            matches!(oldest.read(&mut byte), Ok(0))
+        });
+        assert!(hung_up, "the oldest silent caller is still there");
+        for mut other in silent.into_iter().chain([speaks]) {
+            other.set_nonblocking(true).unwrap();
+            let error = other.read(&mut byte).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+        }
+        assert_eq!(listener.state.lock().unwrap().knocking.len(), MAX_KNOCKING);
+    }
+
+    /// In a process of its own: others could open no file either.
+    #[test]
+    fn a_process_that_can_open_no_file_answers_later() {
+        const ALONE: &str = "TESTED_WITHOUT_FILES";
+        const NAME: &str =
+            "plugin::connection::listener::tests::a_process_that_can_open_no_file_answers_later";
+        if std::env::var_os(ALONE).is_none() {
+            let mut limited = Command::new("sh");
+            limited.args(["-c", "ulimit -n 64 && exec \"$0\" --exact --nocapture \"$1\""]);
+            let output = limited.arg(std::env::current_exe().unwrap()).arg(NAME).env(ALONE, "1").output();
+            let output = output.unwrap();
+            let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let (listener, handle) = listener();
+        let _caller = call(&handle);
+        let files: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        assert!(listener.accept().unwrap().is_none());
+        assert!(listener.state.lock().unwrap().out_of_files);
+        drop(files);
+        answer(&listener, 1);
+        assert!(!listener.state.lock().unwrap().out_of_files);
     }
 }
