@@ -51,7 +51,7 @@ pub enum InitError {
 
     #[error("{first} and {second} have the same address {address}")]
     #[diagnostic(
-        code("HALO-E0756"),
+        code("HALO-E0759"),
         help(
             "are they one machine? Several ranks on one node are `ranks = N` in the configuration; for two machines --network gives out new addresses"
         )

@@ -55,12 +55,38 @@ fn every_error_code_is_explained_and_every_explanation_has_its_code() {
     let said: BTreeSet<String> =
         sources.iter().flat_map(|path| codes(&fs::read_to_string(path).unwrap())).collect();
     let page = fs::read_to_string(root.join("docs/errors.md")).unwrap();
-    let explained: BTreeSet<String> =
+    let explanations: Vec<String> =
         page.lines().filter_map(|line| line.strip_prefix("## ")).map(str::to_owned).collect();
+    let explained: BTreeSet<String> = explanations.iter().cloned().collect();
+    assert_eq!(repeated(&explanations), [""; 0], "docs/errors.md explains these more than once");
     let unexplained: Vec<_> = said.difference(&explained).collect();
     assert!(unexplained.is_empty(), "docs/errors.md does not explain {unexplained:?}");
     let unsaid: Vec<_> = explained.difference(&said).collect();
     assert!(unsaid.is_empty(), "docs/errors.md explains what nothing says: {unsaid:?}");
+}
+
+/// Whoever looks a code up must find the error that was shown: a code is said by one error only.
+#[test]
+fn no_two_errors_have_one_code() {
+    let (root, mut sources) = (root(), Vec::new());
+    for room in ["crates", "packaging/src", "ffi/src", "benches/src", "cluster/src", "python/src", "tests"] {
+        files(&root.join(room), &[".rs"], &mut sources);
+    }
+    let given: Vec<String> =
+        sources.iter().flat_map(|path| given(&fs::read_to_string(path).unwrap())).collect();
+    assert!(given.len() > 100, "the errors were found: {given:?}");
+    assert_eq!(repeated(&given), [""; 0], "these are the codes of several errors");
+}
+
+/// The codes that a source gives its errors: those of miette's attribute.
+fn given(source: &str) -> Vec<String> {
+    source.split("code(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+}
+
+/// What is there more than once.
+fn repeated(all: &[String]) -> Vec<&str> {
+    let mut seen = BTreeSet::new();
+    all.iter().map(String::as_str).filter(|one| !seen.insert(*one)).collect()
 }
 
 #[test]
