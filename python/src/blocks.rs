@@ -36,10 +36,12 @@ pub(crate) fn all_to_all(
 const NAME: &str = "all_to_all";
 
 fn check(buffer: &'static str, given: usize, blocks: &[usize], world: usize) -> Result<(), Error> {
-    let wanted: usize = blocks.iter().sum();
-    if blocks.len() == world && wanted == given {
+    // A sum that wrapped could be what is given, and the first block far beyond it.
+    let wanted = blocks.iter().try_fold(0usize, |sum, block| sum.checked_add(*block));
+    if blocks.len() == world && wanted == Some(given) {
         return Ok(());
     }
+    let wanted = wanted.map_or("more than there is memory".to_owned(), |wanted| wanted.to_string());
     let expected = format!("its {} blocks have {wanted}; {world} blocks are needed", blocks.len());
     Err(Error::BufferSize { operation: NAME, buffer, given, expected })
 }

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use crate::allocation::NativeAllocation;
 use crate::blocks;
-use crate::error::{detached, exception, raise};
+use crate::error::{detached, exception, panicked, raise};
 use crate::registration::NativeRegistration;
 use crate::stop::Stop;
 use crate::store::PyStore;
@@ -265,10 +265,8 @@ impl NativeCommunicator {
 
     /// Says good-bye; a second call does nothing.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        detached(py, || {
-            let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
-            taken.map_or(Ok(()), Communicator::close)
-        })
+        let taken = self.locked(py, |open| Ok(open.take()))?;
+        detached(py, || taken.map_or(Ok(()), Communicator::close))
     }
 }
 
@@ -285,11 +283,25 @@ impl NativeCommunicator {
         py: Python<'_>,
         work: impl FnOnce(&mut Communicator) -> Result<T, Error> + Send,
     ) -> PyResult<T> {
-        detached(py, || {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            work(open.as_mut().ok_or(Error::Fabric(FabricError::Closed))?)
-        })
-        .map_err(|error| self.stop.instead_of(error))
+        self.locked(py, |open| work(open.as_mut().ok_or(Error::Fabric(FabricError::Closed))?))
+            .map_err(|error| self.stop.instead_of(error))
+    }
+
+    /// Runs `work` on what only one thread at a time has. After a panic in it nobody gets there any more.
+    fn locked<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut Option<Communicator>) -> Result<T, Error> + Send,
+    ) -> PyResult<T> {
+        let done = detached(py, || self.open.lock().map_or(Ok(None), |mut open| work(&mut open).map(Some)));
+        if self.open.is_poisoned() {
+            // Gone, it has said good-bye: nobody waits for it. Should that panic too, the first panic is what counts.
+            let _ = detached(py, || {
+                drop(self.open.lock().unwrap_or_else(PoisonError::into_inner).take());
+                Ok(())
+            });
+        }
+        done?.ok_or_else(|| panicked("an earlier call with this communicator did"))
     }
 }
 

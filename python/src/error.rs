@@ -15,7 +15,8 @@ pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> PyResult<T> {
-    // What a panic leaves behind is a communicator that is never used again: its lock is poisoned.
+    // What a panic leaves behind is a communicator that is never used again: its lock is poisoned, and every later call
+    // is refused.
     let outcome = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
     match outcome {
         Ok(result) => result.map_err(|error| raise(&error)),
@@ -25,10 +26,15 @@ pub(crate) fn detached<T: Send>(
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("no message");
-            let help = "this is a bug in halo; please report it with this message";
-            Err(exception("HALO-E0501", &format!("halo panicked: {text}"), help, None))
+            Err(panicked(text))
         }
     }
+}
+
+/// The exception of a panic.
+pub(crate) fn panicked(text: &str) -> PyErr {
+    let help = "this is a bug in halo; please report it with this message";
+    exception("HALO-E0501", &format!("halo panicked: {text}"), help, None)
 }
 
 pub(crate) fn exception(code: &str, message: &str, help: &str, peer: Option<usize>) -> PyErr {

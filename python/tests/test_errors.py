@@ -53,6 +53,44 @@ def test_blocks_of_all_to_all_must_be_told_whole():
         communicator.all_to_all(ones, out=ones.new_empty(4), counts=counts, out_counts=counts)
 
 
+def counts_whose_sum_wraps(communicator):
+    ours, theirs = (16, (1 << 64) - 8), (16, 0)
+    if communicator.rank == 1:
+        ours, theirs = ours[::-1], theirs[::-1]
+    with pytest.raises(halo.UsageError, match=r"HALO-E0303.*more than there is memory"):
+        communicator.all_to_all(bytearray(8), out=bytearray(16), counts=list(ours), out_counts=list(theirs))
+    communicator.barrier()
+
+
+def test_counts_whose_sum_wraps_are_refused(values):
+    values(counts_whose_sum_wraps)
+
+
+def panics_on_rank_zero(communicator):
+    communicator.barrier()
+    if communicator.rank == 1:
+        communicator.recv(bytearray(1), 0)
+    # PyO3 panics when it finds its own PanicException raised, which it makes with the first error that it finds.
+    with pytest.raises(OverflowError):
+        communicator.send(bytearray(1), 1 << 70)
+    (panic,) = (kind for kind in BaseException.__subclasses__() if kind.__name__ == "PanicException")
+
+    def handler(*_):
+        raise panic("inside")
+
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    for call in (lambda: communicator.recv(bytearray(1), 1), communicator.barrier, lambda: communicator.split(0)):
+        with pytest.raises(halo.HaloError, match="HALO-E0501"):
+            call()
+
+
+def test_a_panic_ends_the_communicator_and_the_others_are_told(ranks):
+    (kind, closing), (other, error) = ranks(panics_on_rank_zero)
+    assert kind == "halo" and closing[1] == "HALO-E0501", closing
+    assert other == "halo" and error[0] == "PeerLostError" and error[3] == 0, error
+
+
 def interrupted_while_it_waits(communicator):
     communicator.barrier()
     if communicator.rank == 1:

@@ -1,5 +1,6 @@
 //! Operations that begin now and end later, while the caller computes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use halo_ccl::{Communicator as Open, Queue as Jobs, Ticket};
@@ -17,7 +18,7 @@ use crate::c_api::status::{Status, boundary};
 ///
 /// A queue is used by one thread at a time.
 pub struct Queue {
-    /// `Some` until it is freed. It borrows `open`, and is dropped before that goes home.
+    /// `Some` until it is freed, or a panic has ended it. It borrows `open`, and is gone before that.
     jobs: Option<Jobs<'static, 'static>>,
     tickets: Vec<Ticket>,
     open: *mut Open,
@@ -37,11 +38,7 @@ pub unsafe extern "C" fn halo_queue_new(communicator: *mut Communicator, queue: 
     boundary(NAME, || {
         // SAFETY: as this function's contract says.
         let (this, place) = unsafe { (Communicator::at(NAME, communicator)?, result(NAME, "queue", queue)?) };
-        let open = Box::into_raw(this.shared().lend(NAME)?);
-        // SAFETY: the communicator stays where it is, and nobody else uses it, until `drop` takes it home.
-        let jobs = Some(unsafe { &mut *open }.queue());
-        let (tickets, home) = (Vec::new(), Arc::clone(this.shared()));
-        let queue = Queue { jobs, tickets, open, place: this.place(), home };
+        let queue = Queue::of(NAME, this.shared(), this.place())?;
         place.write(Box::into_raw(Box::new(queue)));
         Ok(())
     })
@@ -70,7 +67,7 @@ pub unsafe extern "C" fn halo_queue_start(
             let checked = check(NAME, this.place, request)?;
             (this, place, checked)
         };
-        let started = this.jobs().start(checked.operation)?;
+        let started = this.run(NAME, |jobs| jobs.start(checked.operation))?;
         place.write(this.tickets.len() as u64);
         this.tickets.push(started);
         Ok(())
@@ -88,7 +85,7 @@ pub unsafe extern "C" fn halo_queue_test(queue: *mut Queue, ticket: u64, done: *
         // SAFETY: as this function's contract says.
         let (this, place) = unsafe { (Queue::at(NAME, queue)?, result(NAME, "done", done)?) };
         let ticket = this.ticket(NAME, ticket)?;
-        place.write(i32::from(this.jobs().test(ticket)?));
+        place.write(i32::from(this.run(NAME, |jobs| jobs.test(ticket))?));
         Ok(())
     })
 }
@@ -104,7 +101,7 @@ pub unsafe extern "C" fn halo_queue_wait(queue: *mut Queue, ticket: u64) -> Stat
         // SAFETY: as this function's contract says.
         let this = unsafe { Queue::at(NAME, queue) }?;
         let ticket = this.ticket(NAME, ticket)?;
-        Ok(this.jobs().wait(ticket)?)
+        this.run(NAME, |jobs| jobs.wait(ticket))
     })
 }
 
@@ -127,6 +124,13 @@ pub unsafe extern "C" fn halo_queue_free(queue: *mut Queue) {
 }
 
 impl Queue {
+    fn of(function: &'static str, home: &Arc<Shared>, place: Place) -> Result<Self, Error> {
+        let open = Box::into_raw(home.lend(function)?);
+        // SAFETY: the communicator stays where it is, and nobody else uses it, until `jobs` is gone.
+        let jobs = Some(unsafe { &mut *open }.queue());
+        Ok(Self { jobs, tickets: Vec::new(), open, place, home: Arc::clone(home) })
+    }
+
     /// The queue behind a pointer from C.
     ///
     /// # Safety
@@ -136,8 +140,34 @@ impl Queue {
         unsafe { pointer.as_mut() }.ok_or(Error::Null { function, argument: "queue" })
     }
 
-    fn jobs(&mut self) -> &mut Jobs<'static, 'static> {
-        self.jobs.as_mut().expect("a queue has its jobs until it is dropped")
+    /// Moves the operations on. After a panic in that nobody does any more, and the communicator is gone.
+    fn run<T>(
+        &mut self,
+        function: &'static str,
+        work: impl FnOnce(&mut Jobs<'static, 'static>) -> Result<T, halo_ccl::Error>,
+    ) -> Result<T, Error> {
+        let Some(jobs) = &mut self.jobs else {
+            let message = "an earlier call with this queue did".to_owned();
+            return Err(Error::Panic { function, message });
+        };
+        match catch_unwind(AssertUnwindSafe(|| work(jobs))) {
+            Ok(done) => Ok(done?),
+            Err(panic) => {
+                // Dropping them would go on with the one that is half done.
+                std::mem::forget(self.jobs.take());
+                self.leave();
+                resume_unwind(panic)
+            }
+        }
+    }
+
+    /// Destroys the communicator, which says good-bye: the peers wait for it no longer, and no memory that the operations
+    /// were lent is used any more. Once, and when the jobs are gone.
+    fn leave(&mut self) {
+        debug_assert!(self.jobs.is_none(), "nothing borrows the communicator");
+        // SAFETY: made by Box::into_raw in `of`, and taken back once: whoever takes the jobs does it.
+        drop(unsafe { Box::from_raw(self.open) });
+        self.home.break_off();
     }
 
     fn ticket(&self, function: &'static str, ticket: u64) -> Result<Ticket, Error> {
@@ -148,9 +178,64 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
+        // After a panic there is nothing to complete, and nothing to give back.
+        let Some(jobs) = self.jobs.take() else { return };
         // Completes what is left; then nothing borrows the communicator any more.
-        drop(self.jobs.take());
-        // SAFETY: made by Box::into_raw in `halo_queue_new`, and taken back once.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(jobs))) {
+            self.leave();
+            resume_unwind(panic);
+        }
+        // SAFETY: made by Box::into_raw in `of`, and taken back once: whoever takes the jobs does it.
         self.home.give_back(unsafe { Box::from_raw(self.open) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use halo_ccl::{Config, DType, FabricError, Request as Operation};
+
+    use super::*;
+    use crate::c_api::status::{HALO_ERROR_PANIC, HALO_OK};
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn pair() -> [Open; 2] {
+        let rendezvous = halo_ccl::reserve_port(std::net::Ipv4Addr::LOCALHOST.into()).unwrap().to_string();
+        let connect = |rank| {
+            let rendezvous = rendezvous.clone();
+            Open::connect(&Config { rendezvous, timeout: PATIENCE, ..Config::new(rank, 2) }).unwrap()
+        };
+        thread::scope(|scope| {
+            let other = scope.spawn(|| connect(1));
+            [connect(0), other.join().unwrap()]
+        })
+    }
+
+    #[test]
+    fn a_panic_ends_the_queue_and_the_communicator_and_the_peers_know() {
+        let [ours, mut theirs] = pair();
+        let peer = thread::spawn(move || theirs.recv(&mut [0; 4], DType::U8, 0).unwrap_err());
+        let home = Arc::new(Shared::new(ours));
+        let mut queue = Queue::of("f", &home, Place { rank: 0, world: 2 }).unwrap();
+        let start = Instant::now();
+        let never = Operation::Recv { data: Vec::leak(vec![0; 4]), dtype: DType::U8, from: 1 };
+        let ticket = queue.run("f", |jobs| jobs.start(never)).unwrap();
+        let panics = |queue: &mut Queue| queue.run("f", |_| -> Result<(), _> { panic!("inside") });
+        assert_eq!(boundary("f", || panics(&mut queue)), HALO_ERROR_PANIC);
+        let told = peer.join().unwrap();
+        assert!(matches!(told, halo_ccl::Error::Fabric(FabricError::PeerLeft { peer: 0, .. })), "{told}");
+        let again = queue.run("f", |jobs| jobs.wait(ticket)).unwrap_err().to_string();
+        assert!(again.contains("an earlier call"), "{again}");
+        let free = boundary("f", move || {
+            drop(queue);
+            Ok(())
+        });
+        assert_eq!(free, HALO_OK);
+        assert!(start.elapsed() < PATIENCE, "what was left was waited for");
+        let closed = home.close("f").map(drop).unwrap_err().to_string();
+        assert!(closed.contains("an earlier call with this communicator"), "{closed}");
     }
 }

@@ -1,6 +1,6 @@
 //! Who may use a communicator now: the calls of its own handle, or a queue.
 
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use halo_ccl::{Communicator as Open, FabricError};
 
@@ -13,6 +13,8 @@ enum State {
     /// A queue has it.
     Lent,
     Closed,
+    /// A panic has ended it.
+    Broken,
 }
 
 /// What a communicator's handle and its queue hold together; it is gone when both are. The communicator goes before the
@@ -39,6 +41,7 @@ impl Shared {
             State::Open(open) => Ok(work(open)?),
             State::Lent => Err(Error::QueueOpen { function }),
             State::Closed => Err(FabricError::Closed.into()),
+            State::Broken => Err(broken(function)),
         }
     }
 
@@ -60,6 +63,11 @@ impl Shared {
         }
     }
 
+    /// Has every later call answer that one panicked.
+    pub(crate) fn break_off(&self) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Broken;
+    }
+
     fn take(&self, function: &'static str, left: State) -> Result<Option<Box<Open>>, Error> {
         let mut state = self.lock(function)?;
         match std::mem::replace(&mut *state, State::Closed) {
@@ -72,6 +80,10 @@ impl Shared {
                 Err(Error::QueueOpen { function })
             }
             State::Closed => Ok(None),
+            State::Broken => {
+                *state = State::Broken;
+                Err(broken(function))
+            }
         }
     }
 
@@ -79,11 +91,13 @@ impl Shared {
     fn lock(&self, function: &'static str) -> Result<MutexGuard<'_, State>, Error> {
         self.state.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => Error::Busy { function },
-            TryLockError::Poisoned(_) => {
-                Error::Panic { function, message: "an earlier call with this communicator did".to_owned() }
-            }
+            TryLockError::Poisoned(_) => broken(function),
         })
     }
+}
+
+fn broken(function: &'static str) -> Error {
+    Error::Panic { function, message: "an earlier call with this communicator did".to_owned() }
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ pub extern "C" fn halo_error_peer() -> i32 {
 
 /// Runs the body of an exported function: its error or its panic becomes the thread's last error and a status.
 pub(crate) fn boundary(function: &'static str, body: impl FnOnce() -> Result<(), Error>) -> Status {
-    // What a panic leaves behind is not used again: a communicator's lock is poisoned by it.
+    // What a panic leaves behind is not used again: a communicator's lock is poisoned by it, a queue lets go of its own.
     let error = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => return HALO_OK,
         Ok(Err(error)) => error,
