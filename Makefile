@@ -13,7 +13,7 @@ export VLLM_NO_USAGE_STATS = 1
 export DO_NOT_TRACK = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo test test-rust test-aarch64 test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
+.PHONY: help demo test test-rust test-aarch64 test-avx512 test-plugin test-nccl test-python test-hosts test-system test-system-vm test-soft-roce test-e2e lint bench \
         bench-peers bench-plugin fit fuzz build packages python setup setup-test header bindings clean
 
 help: ## list the targets
@@ -33,14 +33,25 @@ TEST := $(CARGO) test --workspace
 test-rust: ## unit, property and integration tests; those that need root or virtual machines are listed as ignored
 	RUST_TEST_THREADS=4 $(TEST)
 
-# Linked without a C compiler for that processor: the C library that comes with Rust has everything but an empty libdl.
-AARCH64 := aarch64-unknown-linux-musl
+# The reductions' tests for the target $(1), whose programs are run by $(2), with the arguments $(3). Linked without a C
+# compiler for that processor: the C library that comes with Rust has everything but an empty libdl.
+define test-emulated
+	PATH="$$PATH:$$HOME/.cargo/bin" rustup target add $(1)
+	mkdir -p target/$(1) && printf '!<arch>\n' > target/$(1)/libdl.a
+	$(CARGO) test -p halo-ccl --lib --target $(1) \
+	  --config 'target.$(1).linker="rust-lld"' --config 'target.$(1).runner="$(2)"' \
+	  --config 'target.$(1).rustflags=["-Clink-self-contained=yes", "-Lnative=target/$(1)"]' reduce:: $(3)
+endef
+
 test-aarch64: ## the reductions with NEON, on an emulated processor
-	PATH="$$PATH:$$HOME/.cargo/bin" rustup target add $(AARCH64)
-	mkdir -p target/$(AARCH64) && printf '!<arch>\n' > target/$(AARCH64)/libdl.a
-	$(CARGO) test -p halo-ccl --lib --target $(AARCH64) \
-	  --config 'target.$(AARCH64).linker="rust-lld"' --config 'target.$(AARCH64).runner="qemu-aarch64-static"' \
-	  --config 'target.$(AARCH64).rustflags=["-Clink-self-contained=yes", "-Lnative=target/$(AARCH64)"]' reduce::
+	$(call test-emulated,aarch64-unknown-linux-musl,qemu-aarch64-static)
+
+# Not part of `make test`: it is minutes of a processor.
+# The tests of plans have the word in their names, too; they are no matter of the processor.
+test-avx512: ## the reductions with AVX-512, on an emulated processor (root, for its packages)
+	@scripts/install-packages avx512
+	$(CARGO) build --workspace --bin emulated
+	$(call test-emulated,x86_64-unknown-linux-musl,$(CURDIR)/target/debug/emulated,-- --skip plan::)
 
 test-plugin: ## every test of the net plugin, over TCP (part of test-rust) and in virtual machines (part of test-soft-roce)
 	$(TEST) --test plugin-host -- --include-ignored --nocapture --test-threads 1

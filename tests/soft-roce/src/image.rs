@@ -87,13 +87,10 @@ pub struct Image {
 /// # Errors
 /// A missing tool, or a step that failed.
 pub fn build(kernel: Kernel) -> Result<Image, Error> {
-    check_tools()?;
+    check_tools(TOOLS)?;
     let folder = cache().join(kernel.folder());
     let image = Image { kernel: folder.join("vmlinuz"), initramfs: folder.join("initramfs.cpio") };
-    // Tests of several processes may want the image at the same moment; one makes it.
-    fs::create_dir_all(&folder).map_err(Error::system(format!("making {}", folder.display())))?;
-    let lock = fs::File::create(folder.join("lock")).map_err(Error::system("making the lock file"))?;
-    lock.lock().map_err(Error::system("waiting for the lock file"))?;
+    let _lock = lock(&folder)?;
     let current = fs::read_to_string(folder.join("init.sh")).is_ok_and(|text| text == INIT);
     if current && image.kernel.exists() && image.initramfs.exists() {
         return Ok(image);
@@ -103,30 +100,55 @@ pub fn build(kernel: Kernel) -> Result<Image, Error> {
     Ok(image)
 }
 
+/// Debian's kernel as a file, fetched if it is not there yet.
+///
+/// # Errors
+/// A missing tool, or a step that failed.
+pub fn kernel(kernel: Kernel) -> Result<PathBuf, Error> {
+    check_tools(&["apt-cache", "apt-get", "dpkg"])?;
+    let folder = cache().join(kernel.folder());
+    let _lock = lock(&folder)?;
+    newest(&fetch(kernel, &folder)?.join("boot"), |name| name.starts_with("vmlinuz-"))
+}
+
+/// Makes a folder and keeps others out: tests of several processes may want the image at the same moment; one makes it.
+fn lock(folder: &Path) -> Result<fs::File, Error> {
+    fs::create_dir_all(folder).map_err(Error::system(format!("making {}", folder.display())))?;
+    let lock = fs::File::create(folder.join("lock")).map_err(Error::system("making the lock file"))?;
+    lock.lock().map_err(Error::system("waiting for the lock file"))?;
+    Ok(lock)
+}
+
 const INIT: &str = include_str!("../guest/init.sh");
 
 fn cache() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.cache/soft-roce")
 }
 
-fn check_tools() -> Result<(), Error> {
+fn check_tools(tools: &[&str]) -> Result<(), Error> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
     let absent = |tool: &&&str| !folders.iter().any(|folder| folder.join(tool).exists());
-    let missing: Vec<&str> = TOOLS.iter().filter(absent).copied().collect();
+    let missing: Vec<&str> = tools.iter().filter(absent).copied().collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::MissingTools { missing: missing.join(", ") }) }
 }
 
-fn make(kernel: Kernel, folder: &Path, image: &Image) -> Result<(), Error> {
-    let package = kernel.package()?;
+/// What the kernel's package has, unpacked.
+fn fetch(kernel: Kernel, folder: &Path) -> Result<PathBuf, Error> {
     let root = folder.join("kernel");
     if !root.join("boot").exists() {
+        let package = kernel.package()?;
         output(Command::new("apt-get").args(["download", &package]).current_dir(folder))?;
         let deb = newest(folder, |name| name.starts_with(&package))?;
         output(Command::new("dpkg").arg("-x").arg(&deb).arg(&root))?;
         fs::remove_file(deb).map_err(Error::system("removing the package file"))?;
     }
+    Ok(root)
+}
+
+fn make(kernel: Kernel, folder: &Path, image: &Image) -> Result<(), Error> {
+    let root = fetch(kernel, folder)?;
     let version = newest(&root.join("lib/modules"), |_| true)?;
     let version = version.file_name().unwrap_or_default().to_string_lossy().into_owned();
     output(Command::new("depmod").arg("-b").arg(&root).arg(&version))?;

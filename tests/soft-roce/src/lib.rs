@@ -16,5 +16,5 @@ mod machine;
 mod rig;
 
 pub use error::Error;
-pub use image::{Kernel, build};
+pub use image::{Kernel, build, kernel};
 pub use rig::{Outcome, Rig, VmOutcome};

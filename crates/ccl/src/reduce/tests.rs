@@ -24,10 +24,28 @@ fn result(set: InstructionSet, arithmetic: Arithmetic, inputs: &[Vec<u8>], own: 
     output
 }
 
+/// Whether tests/emulated runs this.
+fn on_bochs() -> bool {
+    std::env::var_os("EMULATED_BY").is_some_and(|emulator| emulator == "bochs")
+}
+
+/// Whether the processor's own conversion to f16 rounds 1 + 2^-11, which lies halfway, to the even 1. Bochs 2.7's does not.
+fn f16_halves_go_to_even() -> bool {
+    half::f16::from_f32(std::hint::black_box(1.0 + 1.0 / 2048.0)) == half::f16::ONE
+}
+
+/// Whether the definition is right about `set`. Its f16s are rounded by the processor's own conversion, and if that is
+/// wrong, only what is rounded by it, too, is the same, and what is not rounded at all.
+pub(super) fn is_comparable(set: InstructionSet, Arithmetic { dtype, op, rounding }: Arithmetic) -> bool {
+    let converts = set != InstructionSet::Baseline && op == ReduceOp::Sum && rounding == Rounding::Once;
+    let is_input = matches!(op, ReduceOp::Max | ReduceOp::Min);
+    dtype != DType::F16 || converts || is_input || f16_halves_go_to_even()
+}
+
 #[track_caller]
 fn same_as_defined(arithmetic: Arithmetic, inputs: &[Vec<u8>], own: Option<usize>) {
     let expected = definition::reduce(arithmetic.dtype, arithmetic.op, arithmetic.rounding, inputs);
-    for set in InstructionSet::available() {
+    for set in InstructionSet::available().into_iter().filter(|set| is_comparable(*set, arithmetic)) {
         let output = result(set, arithmetic, inputs, own);
         if let Some(at) = (0..output.len()).find(|at| output[*at] != expected[*at]) {
             let size = arithmetic.dtype.size();
@@ -70,7 +88,9 @@ proptest! {
         let bytes = elements * arithmetic.dtype.size();
         let inputs = (0..ranks).map(|rank| noise(seed ^ (rank as u64 + 1) << 40, bytes)).collect::<Vec<_>>();
         let expected = definition::reduce(arithmetic.dtype, arithmetic.op, arithmetic.rounding, &inputs);
-        for set in InstructionSet::available() {
+        // Steps are rounded by the same code for every set.
+        let comparable = is_comparable(InstructionSet::Baseline, arithmetic);
+        for set in InstructionSet::available().into_iter().filter(|_| comparable) {
             prop_assert_eq!(in_steps(set, arithmetic, &inputs, in_place), &expected[..], "{:?}", set);
         }
     }
@@ -99,10 +119,10 @@ fn partial_of(arithmetic: Arithmetic, joined: usize, bytes: &[u8]) -> Partial<'_
 
 /// Both inputs of all pairs of two lists of encodings.
 fn pairs(dtype: DType, left: &[u64], right: &[u64]) -> Vec<Vec<u8>> {
-    let bytes = |bits: u64| bits.to_le_bytes().into_iter().take(dtype.size());
-    let left_first = left.iter().flat_map(|bits| std::iter::repeat_n(*bits, right.len()));
-    let right_next = left.iter().flat_map(|_| right.iter().copied());
-    vec![left_first.flat_map(bytes).collect(), right_next.flat_map(bytes).collect()]
+    let bytes = |bits: &u64| bits.to_le_bytes()[..dtype.size()].to_vec();
+    let left_first = left.iter().map(|bits| bytes(bits).repeat(right.len())).collect::<Vec<_>>();
+    let right_next = right.iter().flat_map(bytes).collect::<Vec<_>>();
+    vec![left_first.concat(), right_next.repeat(left.len())]
 }
 
 fn all_operations(dtype: DType, inputs: &[Vec<u8>]) {
@@ -176,5 +196,10 @@ fn this_processors_instruction_sets_are_found() {
     let available = InstructionSet::available();
     assert_eq!(available[0], InstructionSet::Baseline);
     assert_eq!(InstructionSet::best(), available[available.len() - 1]);
+    #[cfg(target_arch = "x86_64")]
+    if on_bochs() {
+        assert_eq!(InstructionSet::best(), InstructionSet::Avx512, "what the emulation is for");
+    }
+    assert!(on_bochs() || f16_halves_go_to_even(), "f16 was left out of every comparison");
     println!("compared: {available:?}");
 }
