@@ -71,7 +71,8 @@ impl NativeCommunicator {
         config.rdma_device = rdma_device.or(config.rdma_device);
         config.stats_file = stats_file.or(config.stats_file);
         let stop = Arc::new(Stop::default());
-        let store = store.map(|store| PyStore::new(store, format!("halo/{name}"), Arc::clone(&stop)));
+        config.interrupt = stop.interrupt();
+        let store = store.map(|store| PyStore::new(store, format!("halo/{name}")));
         config.name = name;
         let communicator = detached(py, || match &store {
             Some(store) => {
@@ -261,19 +262,20 @@ impl NativeCommunicator {
             let taken = self.open.try_lock().ok().and_then(|mut open| open.take());
             taken.map_or(Ok(()), Communicator::close)
         })
+        .map_err(|error| self.stop.instead_of(error))
     }
 
     /// Says good-bye; a second call does nothing.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let taken = self.locked(py, |open| Ok(open.take()))?;
         detached(py, || taken.map_or(Ok(()), Communicator::close))
+            .map_err(|error| self.stop.instead_of(error))
     }
 }
 
 impl NativeCommunicator {
     fn over(mut communicator: Communicator, stop: Arc<Stop>) -> Self {
-        let asked = Arc::clone(&stop);
-        communicator.interrupt_when(move || asked.wanted());
+        communicator.interrupt_when(stop.interrupt());
         let place = (communicator.rank(), communicator.world());
         Self { place, open: Mutex::new(Some(communicator)), stop }
     }
@@ -295,9 +297,11 @@ impl NativeCommunicator {
     ) -> PyResult<T> {
         let done = detached(py, || self.open.lock().map_or(Ok(None), |mut open| work(&mut open).map(Some)));
         if self.open.is_poisoned() {
-            // Gone, it has said good-bye: nobody waits for it. Should that panic too, the first panic is what counts.
+            // The peers are told, so that nobody waits for it. Should that panic too, the first panic is what counts.
             let _ = detached(py, || {
-                drop(self.open.lock().unwrap_or_else(PoisonError::into_inner).take());
+                if let Some(open) = self.open.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    open.abandon("HALO-E0501: halo panicked");
+                }
                 Ok(())
             });
         }

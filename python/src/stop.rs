@@ -1,9 +1,10 @@
 //! Ending a wait from Python: a signal, such as Ctrl-C's, or another thread that aborts.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use halo_ccl::Interrupt;
 use pyo3::prelude::*;
 
 /// How often the interpreter is asked for signals, which takes its lock.
@@ -23,9 +24,15 @@ impl Stop {
         self.aborted.store(true, Ordering::Relaxed);
     }
 
+    /// For a communicator to ask.
+    pub(crate) fn interrupt(self: &Arc<Self>) -> Interrupt {
+        let stop = Arc::clone(self);
+        Interrupt::when(move || stop.wanted())
+    }
+
     /// Whether a wait should end. Asked often, also by threads that get no signals.
-    pub(crate) fn wanted(&self) -> bool {
-        if self.aborted.load(Ordering::Relaxed) {
+    fn wanted(&self) -> bool {
+        if self.aborted.load(Ordering::Relaxed) || self.raised().is_some() {
             return true;
         }
         let mut last_asked = self.last_asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,12 +45,12 @@ impl Stop {
     }
 
     /// Runs the handlers of signals that have come; whether one raised an exception.
-    pub(crate) fn signalled(&self) -> bool {
+    fn signalled(&self) -> bool {
         // An interpreter that is going away has no more handlers.
         #[allow(clippy::redundant_closure_for_method_calls, reason = "the method alone does not compile")]
         match Python::try_attach(|py| py.check_signals()) {
             Some(Err(raised)) => {
-                *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(raised);
+                *self.raised() = Some(raised);
                 true
             }
             _ => false,
@@ -52,6 +59,10 @@ impl Stop {
 
     /// The exception to raise instead of `error`, if a signal ended the wait.
     pub(crate) fn instead_of(&self, error: PyErr) -> PyErr {
-        self.raised.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error)
+        self.raised().take().unwrap_or(error)
+    }
+
+    fn raised(&self) -> MutexGuard<'_, Option<PyErr>> {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

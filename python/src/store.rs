@@ -1,13 +1,11 @@
 //! A Python object as the bootstrap's store: anything with the `set`, `get` and `check` of a torch.distributed store.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use halo_ccl::{Store, StoreError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-
-use crate::stop::Stop;
 
 /// How often an absent key is looked for: at first, and at last when a peer takes its time. A store over the network is
 /// not to be flooded.
@@ -20,12 +18,11 @@ pub(crate) struct PyStore {
     prefix: String,
     /// What this rank has left there.
     left: Mutex<Vec<String>>,
-    stop: Arc<Stop>,
 }
 
 impl PyStore {
-    pub(crate) fn new(store: Py<PyAny>, prefix: String, stop: Arc<Stop>) -> Self {
-        Self { store, prefix, left: Mutex::default(), stop }
+    pub(crate) fn new(store: Py<PyAny>, prefix: String) -> Self {
+        Self { store, prefix, left: Mutex::default() }
     }
 
     /// Takes back what this rank has left, so that the same name can be used again in the same store. Every peer has
@@ -70,9 +67,6 @@ impl Store for PyStore {
             match found {
                 Ok(Some(value)) => return Ok(value),
                 Ok(None) if Instant::now() >= deadline => return Err(StoreError::Absent),
-                Ok(None) if self.stop.signalled() => {
-                    return Err(StoreError::Failed("interrupted".to_owned()));
-                }
                 Ok(None) => {
                     std::thread::sleep(between_looks);
                     between_looks = LAST_LOOK.min(between_looks * 2);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import signal
@@ -11,6 +12,7 @@ import halo
 import numpy
 import pytest
 import torch
+from conftest import free_address
 
 
 def codes(results):
@@ -88,7 +90,8 @@ def panics_on_rank_zero(communicator):
 def test_a_panic_ends_the_communicator_and_the_others_are_told(ranks):
     (kind, closing), (other, error) = ranks(panics_on_rank_zero)
     assert kind == "halo" and closing[1] == "HALO-E0501", closing
-    assert other == "halo" and error[0] == "PeerLostError" and error[3] == 0, error
+    assert other == "halo" and error[0] == "PeerLostError", error
+    assert "rank 0" in error[2] and "HALO-E0501: halo panicked" in error[2], error
 
 
 def interrupted_while_it_waits(communicator):
@@ -108,13 +111,45 @@ def test_a_signal_ends_a_wait_and_the_others_are_told(ranks):
     assert kind == "halo" and error[0] == "PeerLostError" and "interrupted" in error[2], error
 
 
-def test_a_signal_ends_the_wait_for_the_others_to_come(tmp_path):
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 2)
+def interrupted_while_it_closes(communicator, folder):
+    store = torch.distributed.FileStore(f"{folder}/store", 2)
+    if communicator.rank == 1:
+        # Reads nothing until the other one is through.
+        store.wait(["closed"])
+        return None
+    communicator.send(bytearray(8 * 128 * 1024), 1)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    with pytest.raises(KeyboardInterrupt):
+        communicator.close()
+    store.set("closed", "")
+    return "KeyboardInterrupt"
+
+
+def test_a_signal_ends_the_wait_of_one_that_closes(ranks, tmp_path):
+    closes = functools.partial(interrupted_while_it_closes, folder=tmp_path)
+    interrupted, (kind, error) = ranks(closes, transport="tcp", timeout=300.0)
+    assert interrupted == ("value", "KeyboardInterrupt")
+    assert kind == "halo" and error[1] == "HALO-E0301", "what it never received"
+
+
+def meet_by_store(rank, folder):
+    store = torch.distributed.FileStore(str(folder / "store"), 2)
+    halo.Communicator.from_store(store, rank, 2)
+
+
+def meet_by_rendezvous(rank, folder):
+    halo.Communicator(rank, 2, rendezvous=free_address())
+
+
+@pytest.mark.parametrize("meet", [meet_by_store, meet_by_rendezvous])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_ends_the_wait_for_the_others_to_come(meet, rank, tmp_path):
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(KeyboardInterrupt):
-            halo.Communicator.from_store(store, 0, 2)
+            meet(rank, tmp_path)
     finally:
         signal.signal(signal.SIGALRM, before)
 

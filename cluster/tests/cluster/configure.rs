@@ -102,7 +102,7 @@ fn a_key_is_copied_after_a_yes_and_taken_back() {
     let mut terminal = Terminal::start(rig.command(&apply).envs(environment), 150, 40);
     terminal.answer("Copy this machine's public key to b, so that it lets you in? [y/N]", "y\r");
     let (status, shown) = terminal.end();
-    assert!(status == 0 && shown.contains("b: nothing to change"), "{shown}");
+    assert!(status == 0 && shown.contains("b: nothing to change"), "{status}: {shown}");
     let key = std::fs::read_to_string(rig.path("home/.ssh/id_ed25519.pub")).unwrap();
     assert_eq!(std::fs::read_to_string(&keys).unwrap(), format!("ssh-ed25519 AAAA another\n{key}"));
 

@@ -54,7 +54,7 @@ pub enum Error {
         after: Duration,
     },
 
-    /// Somebody on this rank wants no more of it: see `Communicator::interrupt_when`.
+    /// Somebody on this rank wants no more of it: see `Config::interrupt`.
     #[error("{operation} on rank {rank} was interrupted")]
     #[diagnostic(code("HALO-E0312"), help("the other ranks are told; connect all of them again to go on"))]
     Interrupted {

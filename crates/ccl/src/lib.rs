@@ -17,7 +17,6 @@ mod communicator;
 pub mod definition;
 mod dtype;
 mod error;
-mod interrupt;
 mod operation;
 mod plan;
 mod reduce;
@@ -31,8 +30,8 @@ pub use communicator::{Communicator, Queue, Ticket};
 pub use dtype::DType;
 pub use error::Error;
 pub use halo_fabric::{
-    Config, FabricError, Key, LinkInfo, PROTOCOL_VERSION, Registration, Rounding, SharedBuffer, Store,
-    StoreError, Transport, TransportChoice, reserve_port,
+    Config, FabricError, Interrupt, Key, LinkInfo, PROTOCOL_VERSION, Registration, Rounding, SharedBuffer,
+    Store, StoreError, Transport, TransportChoice, reserve_port,
 };
 pub use operation::Kind;
 pub use plan::{Algorithm, Costs, Exercise, PlanTable, Rule};

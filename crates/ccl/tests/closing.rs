@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use halo_ccl::{Communicator, Config, DType, Error, FabricError, TransportChoice};
+use halo_ccl::{Communicator, Config, DType, Error, FabricError, Interrupt, TransportChoice};
 
 /// More than the kernels of both ends take while nobody reads, and as much as the slots take.
 const BYTES: usize = 8 * 128 * 1024;
@@ -40,6 +40,24 @@ fn what_was_sent_arrives_although_its_sender_closes_before_anybody_receives() {
         receiver.recv(&mut taken, DType::U8, 0).unwrap();
         assert!(taken.iter().all(|byte| *byte == 7));
         receiver.close().unwrap();
+    });
+}
+
+#[test]
+fn an_interrupt_ends_the_wait_of_one_that_closes() {
+    let (rendezvous, closed, timeout) = (rendezvous(), Barrier::new(2), Duration::from_secs(300));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut sender = connect(0, &rendezvous, timeout);
+            sender.send(&vec![7; BYTES], DType::U8, 1).unwrap();
+            sender.interrupt_when(Interrupt::when(|| true));
+            let error = sender.close().unwrap_err();
+            assert_eq!(error.stable_code(), "HALO-E0230", "{error}");
+            closed.wait();
+        });
+        let reads_nothing = connect(1, &rendezvous, timeout);
+        closed.wait();
+        drop(reads_nothing);
     });
 }
 

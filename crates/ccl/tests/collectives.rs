@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use common::{configs, run};
 use half::bf16;
 use halo_ccl::{
-    Algorithm, Communicator, Config, DType, Error, FabricError, Input, PlanTable, ReduceOp, Request,
-    Rounding, Rule, TransportChoice, definition,
+    Algorithm, Communicator, Config, DType, Error, FabricError, Input, Interrupt, PlanTable, ReduceOp,
+    Request, Rounding, Rule, TransportChoice, definition,
 };
 
 fn floats(rank: usize, count: usize) -> Vec<f32> {
@@ -542,7 +542,7 @@ fn an_interrupted_wait_ends_with_an_error_on_every_rank() {
         communicator.barrier().unwrap();
         let rank = communicator.rank();
         if rank == 0 {
-            communicator.interrupt_when(|| true);
+            communicator.interrupt_when(Interrupt::when(|| true));
         }
         let error = communicator.recv(&mut [0; 8], DType::U8, 1 - rank).unwrap_err();
         // Everybody stays until everybody knows.
@@ -552,6 +552,31 @@ fn an_interrupted_wait_ends_with_an_error_on_every_rank() {
     assert_eq!((ends[0].0.as_str(), ends[0].1.as_str()), ("HALO-E0312", "HALO-E0312"));
     assert_eq!(ends[1].0, ends[1].1);
     assert!(ends[1].2.contains("interrupted"), "{}", ends[1].2);
+}
+
+#[test]
+fn a_rank_that_panics_or_is_abandoned_says_why() {
+    let told = |end: fn(Communicator)| {
+        let ends = run(&configs(2, TransportChoice::Shm), move |mut communicator| {
+            communicator.barrier().unwrap();
+            if communicator.rank() == 1 {
+                return communicator.recv(&mut [0; 8], DType::U8, 0).unwrap_err().to_string();
+            }
+            end(communicator);
+            String::new()
+        });
+        ends[1].clone()
+    };
+    let abandoned = told(|communicator| communicator.abandon("the reactor is on fire"));
+    assert!(abandoned.contains("the reactor is on fire"), "{abandoned}");
+    let panicked = told(|communicator| {
+        let panics = std::panic::AssertUnwindSafe(move || {
+            let _held = communicator;
+            panic!("on purpose");
+        });
+        std::panic::catch_unwind(panics).unwrap_err();
+    });
+    assert!(panicked.contains("its program panicked"), "{panicked}");
 }
 
 /// By the ring a rank sends to the next one and to nobody else; by the built-in table to everybody.

@@ -32,7 +32,7 @@ macro_rules! variables {
 
 variables! {
     HALO_TRANSPORT, "How payloads travel: `auto`, `rdma`, `tcp` or `shm`. A named transport that cannot be had is an error, never a silent fall-back.", "`auto`";
-    HALO_KEY, "The secret that ranks prove to each other before they tell anything of their memory. Needed as soon as the rendezvous is reachable from other machines.", "none (loopback only)";
+    HALO_KEY, "The secret that ranks prove to each other before they tell anything of their memory. Needed as soon as other machines can reach the rendezvous or an address of a rank.", "none (loopback only)";
     HALO_KEY_FILE, "A file that holds the key, so that it appears in no process listing. `HALO_KEY` wins when both are set.", "none";
     HALO_TIMEOUT, "The deadline of every wait, in seconds: connecting, and each collective.", "`30`";
     HALO_PEER_TIMEOUT, "Seconds of silence on the control connection after which a peer counts as lost.", "`3`";

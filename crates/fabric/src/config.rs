@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::FabricError;
+use crate::interrupt::Interrupt;
 use crate::key::Key;
 use crate::tcp::MOST_SOCKETS;
 
@@ -180,6 +181,8 @@ pub struct Config {
     pub agreed: Vec<(&'static str, String)>,
     /// Where statistics are written as JSON; `{name}`, `{rank}` and `{pid}` are replaced.
     pub stats_file: Option<String>,
+    /// What ends a wait for other ranks before its deadline.
+    pub interrupt: Interrupt,
 }
 
 impl Config {
@@ -207,6 +210,7 @@ impl Config {
             plans: None,
             agreed: Vec::new(),
             stats_file: None,
+            interrupt: Interrupt::default(),
         }
     }
 

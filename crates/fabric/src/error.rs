@@ -167,8 +167,8 @@ pub enum FabricError {
         peer: String,
     },
 
-    /// A rendezvous that other machines can reach, without a key.
-    #[error("the rendezvous {address} can be reached from other machines, but no key is set")]
+    /// A rendezvous or a rank that other machines can reach, without a key.
+    #[error("{place} can be reached from other machines, but no key is set")]
     #[diagnostic(
         code("HALO-E0212"),
         help(
@@ -176,8 +176,8 @@ pub enum FabricError {
         )
     )]
     KeyNeeded {
-        /// The address.
-        address: String,
+        /// What can be reached, with its address.
+        place: String,
     },
 
     /// A key file that cannot be read or is empty.
@@ -438,6 +438,11 @@ pub enum FabricError {
         /// How long this rank waited.
         after: Duration,
     },
+
+    /// Somebody on this rank wanted no more of it while it met the others: see `Config::interrupt`.
+    #[error("meeting the other ranks was interrupted")]
+    #[diagnostic(code("HALO-E0231"), help("the ranks that had come are told; start all of them again"))]
+    Interrupted,
 
     /// The communicator was closed.
     #[error("the communicator is closed")]

@@ -6,6 +6,7 @@ use std::io::{self, IoSliceMut, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::interrupt::Interrupt;
 use crate::key::Key;
 use crate::wire::{Connection, PREAMBLE_BYTES, Preamble};
 use crate::{bootstrap as meeting, control, mesh, tcp};
@@ -83,7 +84,7 @@ fn converse(kind: u8, bytes: &[u8]) {
         assert!(caller.is_err(), "nobody guesses a proof");
     } else {
         meeting::fuzzing::receive_one(
-            Connection { stream: answering, peer: "a fuzzer".to_owned() },
+            Connection { stream: answering, peer: "a fuzzer".to_owned(), interrupt: Interrupt::default() },
             deadline,
         );
     }

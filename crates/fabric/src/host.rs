@@ -1,5 +1,6 @@
 //! Who and where this process is: the host's name, its identity for shared memory, and the data address.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
@@ -57,9 +58,8 @@ fn interface_address(interface: &str) -> Result<IpAddr, FabricError> {
     let mut addresses = all.iter().filter(usable).map(if_addrs::Interface::ip).collect::<Vec<_>>();
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses.first().copied().ok_or_else(|| {
-        let mut names = all.iter().map(|address| address.name.as_str()).collect::<Vec<_>>();
-        names.dedup();
-        let names = names.join(", ");
+        let names: BTreeSet<&str> = all.iter().map(|address| address.name.as_str()).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
         FabricError::DataAddress {
             cause: format!(
                 "the interface {interface} has no address on host {} (interfaces with one: {names})",

@@ -17,6 +17,7 @@ mod flag;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
+mod interrupt;
 mod key;
 mod layout;
 mod link;
@@ -39,6 +40,7 @@ pub use bootstrap::{Rendezvous, Store, StoreError, reserve_port};
 pub use config::{Config, DEFAULT_SLOT_BYTES, DEFAULT_SLOTS, LostRail, Rounding, TransportChoice};
 pub use error::FabricError;
 pub use fabric::Fabric;
+pub use interrupt::Interrupt;
 pub use key::{Key, PROOF_BYTES, Role, nonce};
 pub use link::Transport;
 pub use mesh::{LinkBytes, LinkInfo, Mesh, RailBytes};

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::FabricError;
+use crate::interrupt::Interrupt;
 use crate::key::{Key, PROOF_BYTES, Role, nonce};
 
 /// The version of everything ranks say to each other. It grows when any of it changes.
@@ -87,7 +88,12 @@ pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
     /// Who is at the other end, for messages.
     pub(crate) peer: String,
+    /// What ends a wait for the other end.
+    pub(crate) interrupt: Interrupt,
 }
+
+/// How long nobody asks whether a wait should end, unless a signal comes.
+pub(crate) const BETWEEN_QUESTIONS: Duration = Duration::from_millis(100);
 
 /// Who called a listener, and for what.
 #[derive(Debug)]
@@ -155,7 +161,7 @@ impl Connection {
 
     fn new(stream: TcpStream, peer: String) -> Result<Self, FabricError> {
         stream.set_nodelay(true).map_err(|error| FabricError::system("setsockopt(TCP_NODELAY)", error))?;
-        Ok(Self { stream, peer })
+        Ok(Self { stream, peer, interrupt: Interrupt::default() })
     }
 
     fn check_version(&self, preamble: &Preamble) -> Result<(), FabricError> {
@@ -200,8 +206,8 @@ impl Connection {
     /// Reads until the buffer is full.
     pub(crate) fn read_exact(&mut self, mut buffer: &mut [u8], deadline: Instant) -> Result<(), FabricError> {
         while !buffer.is_empty() {
-            let left = self.time_left(deadline)?;
-            self.stream.set_read_timeout(Some(left)).map_err(|e| self.failed(e))?;
+            let wait = self.next_wait(deadline)?;
+            self.stream.set_read_timeout(Some(wait)).map_err(|e| self.failed(e))?;
             match self.stream.read(buffer) {
                 Ok(0) => return Err(self.failed("it closed the connection")),
                 Ok(count) => buffer = &mut buffer[count..],
@@ -215,8 +221,8 @@ impl Connection {
     /// Writes all of it.
     pub(crate) fn write_all(&mut self, mut bytes: &[u8], deadline: Instant) -> Result<(), FabricError> {
         while !bytes.is_empty() {
-            let left = self.time_left(deadline)?;
-            self.stream.set_write_timeout(Some(left)).map_err(|e| self.failed(e))?;
+            let wait = self.next_wait(deadline)?;
+            self.stream.set_write_timeout(Some(wait)).map_err(|e| self.failed(e))?;
             match self.stream.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if would_wait(&error) => {}
@@ -226,10 +232,12 @@ impl Connection {
         Ok(())
     }
 
-    fn time_left(&self, deadline: Instant) -> Result<Duration, FabricError> {
+    fn next_wait(&self, deadline: Instant) -> Result<Duration, FabricError> {
+        self.interrupt.check()?;
         deadline
             .checked_duration_since(Instant::now())
             .filter(|left| !left.is_zero())
+            .map(|left| left.min(BETWEEN_QUESTIONS))
             .ok_or_else(|| self.failed("it did not answer before the deadline"))
     }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use halo_fabric::{
-    Config, Fabric, FabricError, Key, Mesh, Store, StoreError, Tag, Transport, TransportChoice,
+    Config, Fabric, FabricError, Interrupt, Key, Mesh, Store, StoreError, Tag, Transport, TransportChoice,
 };
 
 fn free_rendezvous() -> String {
@@ -127,7 +127,7 @@ fn parts_that_come_by_further_sockets_wake_a_sleeper() {
             assert!(payload.iter().all(|byte| *byte == number));
             mesh.release(0).unwrap();
         }
-        mesh.close(long).unwrap();
+        mesh.close(long, &Interrupt::default()).unwrap();
         start.elapsed()
     });
     for took in results {

@@ -9,7 +9,7 @@ use crate::c_api::buffer::result;
 use crate::c_api::communicator::{Communicator, Place};
 use crate::c_api::error::Error;
 use crate::c_api::request::{Request, check};
-use crate::c_api::shared::Shared;
+use crate::c_api::shared::{Shared, abandon};
 use crate::c_api::status::{Status, boundary};
 
 /// Operations under way, done in the order in which they were started. They move on in every call with the queue, and
@@ -20,7 +20,6 @@ use crate::c_api::status::{Status, boundary};
 pub struct Queue {
     /// `Some` until it is freed, or a panic has ended it. It borrows `open`, and is gone before that.
     jobs: Option<Jobs<'static, 'static>>,
-    tickets: Vec<Ticket>,
     open: *mut Open,
     place: Place,
     home: Arc<Shared>,
@@ -68,8 +67,7 @@ pub unsafe extern "C" fn halo_queue_start(
             (this, place, checked)
         };
         let started = this.run(NAME, |jobs| jobs.start(checked.operation))?;
-        place.write(this.tickets.len() as u64);
-        this.tickets.push(started);
+        place.write(started.number());
         Ok(())
     })
 }
@@ -128,7 +126,7 @@ impl Queue {
         let open = Box::into_raw(home.lend(function)?);
         // SAFETY: the communicator stays where it is, and nobody else uses it, until `jobs` is gone.
         let jobs = Some(unsafe { &mut *open }.queue());
-        Ok(Self { jobs, tickets: Vec::new(), open, place, home: Arc::clone(home) })
+        Ok(Self { jobs, open, place, home: Arc::clone(home) })
     }
 
     /// The queue behind a pointer from C.
@@ -146,10 +144,7 @@ impl Queue {
         function: &'static str,
         work: impl FnOnce(&mut Jobs<'static, 'static>) -> Result<T, halo_ccl::Error>,
     ) -> Result<T, Error> {
-        let Some(jobs) = &mut self.jobs else {
-            let message = "an earlier call with this queue did".to_owned();
-            return Err(Error::Panic { function, message });
-        };
+        let jobs = self.jobs(function)?;
         match catch_unwind(AssertUnwindSafe(|| work(jobs))) {
             Ok(done) => Ok(done?),
             Err(panic) => {
@@ -161,18 +156,22 @@ impl Queue {
         }
     }
 
-    /// Destroys the communicator, which says good-bye: the peers wait for it no longer, and no memory that the operations
-    /// were lent is used any more. Once, and when the jobs are gone.
+    /// Destroys the communicator. Once, and when the jobs are gone.
     fn leave(&mut self) {
         debug_assert!(self.jobs.is_none(), "nothing borrows the communicator");
         // SAFETY: made by Box::into_raw in `of`, and taken back once: whoever takes the jobs does it.
-        drop(unsafe { Box::from_raw(self.open) });
+        abandon(unsafe { Box::from_raw(self.open) });
         self.home.break_off();
     }
 
-    fn ticket(&self, function: &'static str, ticket: u64) -> Result<Ticket, Error> {
-        let found = usize::try_from(ticket).ok().and_then(|at| self.tickets.get(at)).copied();
-        found.ok_or(Error::UnknownTicket { function, ticket, started: self.tickets.len() as u64 })
+    fn ticket(&mut self, function: &'static str, ticket: u64) -> Result<Ticket, Error> {
+        let jobs = self.jobs(function)?;
+        jobs.ticket(ticket).ok_or(Error::UnknownTicket { function, ticket, started: jobs.started() })
+    }
+
+    fn jobs(&mut self, function: &'static str) -> Result<&mut Jobs<'static, 'static>, Error> {
+        let message = || "an earlier call with this queue did".to_owned();
+        self.jobs.as_mut().ok_or_else(|| Error::Panic { function, message: message() })
     }
 }
 
@@ -195,7 +194,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use halo_ccl::{Config, DType, FabricError, Request as Operation};
+    use halo_ccl::{Config, DType, Request as Operation};
 
     use super::*;
     use crate::c_api::status::{HALO_ERROR_PANIC, HALO_OK};
@@ -226,7 +225,7 @@ mod tests {
         let panics = |queue: &mut Queue| queue.run("f", |_| -> Result<(), _> { panic!("inside") });
         assert_eq!(boundary("f", || panics(&mut queue)), HALO_ERROR_PANIC);
         let told = peer.join().unwrap();
-        assert!(matches!(told, halo_ccl::Error::Fabric(FabricError::PeerLeft { peer: 0, .. })), "{told}");
+        assert!(told.to_string().contains("HALO-E0511: halo panicked"), "{told}");
         let again = queue.run("f", |jobs| jobs.wait(ticket)).unwrap_err().to_string();
         assert!(again.contains("an earlier call"), "{again}");
         let free = boundary("f", move || {

@@ -1,5 +1,6 @@
 //! Who may use a communicator now: the calls of its own handle, or a queue.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use halo_ccl::{Communicator as Open, FabricError};
@@ -7,6 +8,9 @@ use halo_ccl::{Communicator as Open, FabricError};
 use crate::c_api::allocation::Allocations;
 use crate::c_api::error::Error;
 use crate::c_api::registration::Registrations;
+
+/// What the peers are told, with the code that this program is answered with.
+const REASON: &str = "HALO-E0511: halo panicked";
 
 enum State {
     Open(Box<Open>),
@@ -37,11 +41,22 @@ impl Shared {
         function: &'static str,
         work: impl FnOnce(&mut Open) -> Result<T, halo_ccl::Error>,
     ) -> Result<T, Error> {
-        match &mut *self.lock(function)? {
-            State::Open(open) => Ok(work(open)?),
-            State::Lent => Err(Error::QueueOpen { function }),
-            State::Closed => Err(FabricError::Closed.into()),
-            State::Broken => Err(broken(function)),
+        let mut state = self.lock(function)?;
+        let open = match &mut *state {
+            State::Open(open) => open,
+            State::Lent => return Err(Error::QueueOpen { function }),
+            State::Closed => return Err(FabricError::Closed.into()),
+            State::Broken => return Err(broken(function)),
+        };
+        match catch_unwind(AssertUnwindSafe(|| work(open))) {
+            Ok(done) => Ok(done?),
+            Err(panic) => {
+                let state = std::mem::replace(&mut *state, State::Broken);
+                if let State::Open(open) = state {
+                    abandon(open);
+                }
+                resume_unwind(panic)
+            }
         }
     }
 
@@ -94,6 +109,12 @@ impl Shared {
             TryLockError::Poisoned(_) => broken(function),
         })
     }
+}
+
+/// Destroys a communicator that has panicked: the peers are told, and no memory that it was lent is used any more. Should
+/// that panic, too, the first panic is what counts.
+pub(crate) fn abandon(open: Box<Open>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| open.abandon(REASON)));
 }
 
 fn broken(function: &'static str) -> Error {

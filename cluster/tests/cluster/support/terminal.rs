@@ -91,6 +91,11 @@ impl Terminal {
                 self.screen.process(&bytes);
             }
             if let Some(status) = self.child.try_wait().unwrap() {
+                // What it wrote at last may have come since; then the terminal is closed, unless a process that it left
+                // behind still has it.
+                while let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(1)) {
+                    self.screen.process(&bytes);
+                }
                 return (status.exit_code(), self.text());
             }
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.text());

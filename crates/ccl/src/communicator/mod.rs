@@ -11,10 +11,9 @@ mod split;
 use std::path::Path;
 use std::sync::Arc;
 
-use halo_fabric::{Config, Fabric, LinkInfo, Mesh, Registration, Store};
+use halo_fabric::{Config, Fabric, Interrupt, LinkInfo, Mesh, Registration, Store};
 
 use crate::error::Error;
-use crate::interrupt::Interrupt;
 use crate::operation::Operation;
 use crate::plan::{Algorithm, Choices, PlanTable};
 use crate::statistics::{Counters, Statistics, StatisticsFile};
@@ -39,7 +38,6 @@ pub struct Communicator {
     /// The peers know that this rank waits, and in what.
     said_waits: bool,
     failed: Option<Error>,
-    interrupt: Interrupt,
     counters: Arc<Counters>,
     statistics_file: Option<StatisticsFile>,
     links: Vec<LinkInfo>,
@@ -85,7 +83,6 @@ impl Communicator {
             last: None,
             said_waits: false,
             failed: None,
-            interrupt: Interrupt::default(),
             counters,
             statistics_file,
             links,
@@ -163,21 +160,21 @@ impl Communicator {
         self.counters.snapshot()
     }
 
-    /// Has `wanted` asked several times a second while an operation waits for a peer: `true` ends the operation with
-    /// [`Error::Interrupted`]. It must not wait itself.
-    pub fn interrupt_when(&mut self, wanted: impl FnMut() -> bool + Send + 'static) {
-        self.interrupt = Interrupt::new(wanted);
+    /// Has `interrupt` asked several times a second while an operation waits for a peer: `true` ends the operation with
+    /// [`Error::Interrupted`]. For the wait until the ranks have met there is [`Config::interrupt`].
+    pub fn interrupt_when(&mut self, interrupt: Interrupt) {
+        self.config.interrupt = interrupt;
     }
 
-    /// Waits until the last bytes have reached the peers' hosts, for at most the configured timeout, and says good-bye. Dropping
-    /// does the same, without the error and for a second at most.
+    /// Waits until the last bytes have reached the peers' hosts, for at most the configured timeout or until it is
+    /// interrupted, and says good-bye. Dropping does the same, without the error and for a second at most.
     ///
     /// # Errors
-    /// Bytes that did not arrive, the failure that had poisoned the communicator, a message of an operation that this rank took no part in, or
-    /// statistics that could not be written.
+    /// Bytes that did not arrive, the failure that had poisoned the communicator, a message of an operation that this
+    /// rank took no part in, or statistics that could not be written.
     pub fn close(mut self) -> Result<(), Error> {
         let written = self.statistics_file.as_mut().map_or(Ok(()), StatisticsFile::finish);
-        let closed = self.mesh.close(self.config.timeout);
+        let closed = self.mesh.close(self.config.timeout, &self.config.interrupt);
         match self.failed.take() {
             Some(error) => Err(error),
             None => match closed {
@@ -185,6 +182,17 @@ impl Communicator {
                 Err(error) => Err(self.amid(self.last.as_ref(), error)),
             },
         }
+    }
+
+    /// Ends at once, for a program in which something has happened that should not: the peers are told `reason`, and no
+    /// memory of the caller's is read or written any more.
+    pub fn abandon(mut self, reason: &str) {
+        self.break_off(reason);
+    }
+
+    fn break_off(&mut self, reason: &str) {
+        self.mesh.stop_everybody(reason.to_owned());
+        self.counters.fail(reason.to_owned());
     }
 
     /// Ranks that only send in what they believe to be the last operation notice nothing else of a disagreement.
@@ -196,6 +204,14 @@ impl Communicator {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Communicator {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.break_off("its program panicked");
+        }
     }
 }
 

@@ -40,6 +40,13 @@ pub struct Queue<'c, 'b> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
+impl Ticket {
+    /// Its number, counted from 0 among the queue's operations.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 impl Communicator {
     /// A queue for operations that do not block.
     pub fn queue<'b>(&mut self) -> Queue<'_, 'b> {
@@ -54,10 +61,20 @@ impl<'b> Queue<'_, 'b> {
     /// As [`Communicator::run`]: a refused argument, or a failure of this or an earlier operation.
     pub fn start(&mut self, request: Request<'b>) -> Result<Ticket, Error> {
         let job = self.communicator.begin(request)?;
-        let ticket = Ticket(self.done + self.jobs.len() as u64);
+        let ticket = Ticket(self.started());
         self.jobs.push_back(job);
         self.advance()?;
         Ok(ticket)
+    }
+
+    /// How many operations have been started.
+    pub fn started(&self) -> u64 {
+        self.done + self.jobs.len() as u64
+    }
+
+    /// The operation with this number, if so many have been started.
+    pub fn ticket(&self, number: u64) -> Option<Ticket> {
+        (number < self.started()).then_some(Ticket(number))
     }
 
     /// Whether an operation is done. Never waits.
@@ -77,7 +94,7 @@ impl<'b> Queue<'_, 'b> {
     /// # Panics
     /// If the ticket is another queue's, and this one has not started as many operations.
     pub fn wait(&mut self, ticket: Ticket) -> Result<(), Error> {
-        let started = self.done + self.jobs.len() as u64;
+        let started = self.started();
         assert!(
             ticket.0 < started || self.failure.is_some(),
             "{ticket:?} of another queue: {started} started"

@@ -94,7 +94,7 @@ impl Communicator {
         if waited < ASK_AFTER {
             return Ok(());
         }
-        if self.interrupt.wanted() {
+        if self.config.interrupt.wanted() {
             let error = Error::Interrupted { operation: job.operation.to_string(), rank: self.rank() };
             return Err(self.fail(error));
         }

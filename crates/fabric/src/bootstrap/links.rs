@@ -105,7 +105,7 @@ pub(super) fn connect(
     let mut joining = Vec::new();
     for Chosen { info, rails } in choices.into_iter().flatten() {
         let (theirs, reception) = (&hellos[info.peer], &mut receptions.first);
-        let control = meet(config.rank, theirs, Purpose::Control, reception, key, deadline)?;
+        let control = meet(config, theirs, Purpose::Control, reception, key, deadline)?;
         let bell = Arc::new(RemoteBell::new(Arc::clone(&arena), layout.bell()));
         joining.push(Joining { info, control, lines: Vec::new(), rails, talk: None, bell, rdma: None });
     }
@@ -139,7 +139,7 @@ pub(super) fn connect(
             (Offer::Tcp, ..) => {
                 let hello = &hellos[peer.info.peer];
                 let reception = &mut receptions.first;
-                let connect = || meet(config.rank, hello, Purpose::Data, reception, key, deadline);
+                let connect = || meet(config, hello, Purpose::Data, reception, key, deadline);
                 let mut connections = numbered(config, peer.info.peer, connect, deadline)?;
                 // The others go the same way.
                 let size = segments::exchange(&mut connections[0], &mut peer.control, &peer.info, deadline)?;
@@ -185,7 +185,7 @@ fn choose_all(rank: usize, hellos: &[Hello]) -> Result<Vec<Option<Chosen>>, Fabr
 
 /// A connection with a peer: the higher rank calls, the lower one answers.
 fn meet(
-    rank: usize,
+    config: &Config,
     theirs: &Hello,
     purpose: Purpose,
     reception: &mut Reception,
@@ -193,15 +193,19 @@ fn meet(
     deadline: Instant,
 ) -> Result<Connection, FabricError> {
     let peer = format!("rank {} ({})", theirs.rank, theirs.host);
-    if theirs.rank > rank {
+    if theirs.rank > config.rank {
         return reception.take(purpose, theirs.rank, &peer, deadline);
     }
-    let stream: TcpStream = call_until(&theirs.address.to_string(), deadline)
-        .map_err(|cause| FabricError::Handshake { peer: format!("{peer} at {}", theirs.address), cause })?;
-    Connection::call(stream, peer, purpose, rank, key, deadline)
+    let address = theirs.address.to_string();
+    let failed = |cause| FabricError::Handshake { peer: format!("{peer} at {address}"), cause };
+    let stream = call_until(&address, deadline, &config.interrupt, failed)?;
+    let mut connection = Connection::call(stream, peer, purpose, config.rank, key, deadline)?;
+    connection.interrupt = config.interrupt.clone();
+    Ok(connection)
 }
 
-/// The connections of a link over tcp, in the order in which both ends use them: the listener may hear the callers in another.
+/// The connections of a link over tcp, in the order in which both ends use them: the listener may hear the callers in
+/// another.
 fn numbered(
     config: &Config,
     peer: usize,
@@ -217,7 +221,10 @@ fn numbered(
         } else {
             connection.receive(deadline)?
         };
-        connections.insert(number, connection);
+        if let Some(before) = connections.insert(number, connection) {
+            let cause = format!("two connections have the number {number}");
+            return Err(FabricError::Handshake { peer: before.peer, cause });
+        }
     }
     Ok(connections.into_values().collect())
 }

@@ -32,8 +32,8 @@ pub use store::{Store, StoreError};
 
 /// How long a failing rank 0 stays to tell the others why.
 const LINGER: Duration = Duration::from_secs(2);
-/// How often a rank that waits for a greeting looks whether somebody has given up.
-const LOOK_FOR_ABORT: Duration = Duration::from_millis(250);
+/// How often a rank that waits for something in the store looks whether somebody has given up.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 /// The key under which a rank that gives up leaves its reason.
 const ABORT: &str = "abort";
 
@@ -59,7 +59,7 @@ pub(crate) fn over_served(
     if config.world == 1 {
         return links::alone(config);
     }
-    let client = Client::connect(&config.rendezvous, config.rank, key, config.timeout)?;
+    let client = Client::connect(&config.rendezvous, config.rank, key, config.timeout, &config.interrupt)?;
     let towards = client.local_address()?.ip();
     let met = meet(config, &client, key, towards);
     drop(client);
@@ -80,17 +80,38 @@ pub(crate) fn over_store(config: &Config, store: &dyn Store) -> Result<Mesh, Fab
     if config.world == 1 {
         return links::alone(config);
     }
-    let failed = |error: StoreError| FabricError::Store { key: "key".to_owned(), cause: error.to_string() };
     let key = match (&config.key, config.rank) {
         (Some(key), _) => key.clone(),
         (None, 0) => {
             let key = Key::generate()?;
-            store.set("key", key.expose()).map_err(failed)?;
+            store.set("key", key.expose()).map_err(|error| store_failed(config, "key", &error))?;
             key
         }
-        (None, _) => Key::new(store.get("key", Instant::now() + config.timeout).map_err(failed)?),
+        (None, _) => left_key(config, store)?,
     };
     meet(config, store, &key, host::outward_address())
+}
+
+/// The key that rank 0 leaves in the store.
+fn left_key(config: &Config, store: &dyn Store) -> Result<Key, FabricError> {
+    let deadline = Instant::now() + config.timeout;
+    loop {
+        config.interrupt.check()?;
+        let soon = deadline.min(Instant::now() + BETWEEN_LOOKS);
+        match store.get("key", soon) {
+            Ok(key) => return Ok(Key::new(key)),
+            Err(StoreError::Absent) if soon < deadline => {}
+            Err(error) => return Err(store_failed(config, "key", &error)),
+        }
+    }
+}
+
+/// What is said of a store that does not do what it should.
+fn store_failed(config: &Config, key: &str, error: &StoreError) -> FabricError {
+    if config.interrupt.wanted() {
+        return FabricError::Interrupted;
+    }
+    FabricError::Store { key: key.to_owned(), cause: error.to_string() }
 }
 
 /// The configured key; none is needed where only this machine can come, to the rendezvous and to the ranks themselves.
@@ -98,15 +119,24 @@ fn rendezvous_key(config: &Config) -> Result<Key, FabricError> {
     if let Some(key) = &config.key {
         return Ok(key.clone());
     }
-    let local = rendezvous::resolve(&config.rendezvous).is_ok_and(|address| address.ip().is_loopback());
-    if !local && config.world > 1 {
-        return Err(FabricError::KeyNeeded { address: config.rendezvous.clone() });
+    if config.world > 1 {
+        let address = config.rendezvous.clone();
+        match rendezvous::resolve(&address) {
+            Ok(found) if found.ip().is_loopback() => {}
+            Ok(_) => return Err(FabricError::KeyNeeded { place: format!("the rendezvous {address}") }),
+            Err(cause) => {
+                let (rank, after) = (config.rank, Duration::ZERO);
+                return Err(FabricError::RendezvousUnreachable { rank, address, after, cause });
+            }
+        }
     }
-    let own = host::data_address(config, Ipv4Addr::LOCALHOST.into())?;
-    if !own.is_loopback() && config.world > 1 {
-        return Err(FabricError::KeyNeeded { address: own.to_string() });
+    // An address that cannot be had is told later, when the other ranks can hear of it.
+    match host::data_address(config, Ipv4Addr::LOCALHOST.into()) {
+        Ok(own) if !own.is_loopback() && config.world > 1 => {
+            Err(FabricError::KeyNeeded { place: format!("rank {}'s address {own}", config.rank) })
+        }
+        _ => Ok(Key::new(Vec::new())),
     }
-    Ok(Key::new(Vec::new()))
 }
 
 /// Everything after the store is reached. A rank that fails tells the others through the store.
@@ -127,7 +157,7 @@ fn greet_and_link(
 ) -> Result<Mesh, FabricError> {
     let deadline = Instant::now() + config.timeout;
     let address = host::data_address(config, default_address)?;
-    let reception = Reception::open(address, config.rank, key.clone())?;
+    let reception = Reception::open(address, config, key.clone())?;
     let mut ports = RdmaPorts::open(config, address);
     let (offered, listed, further) = match &mut ports {
         Ok(ports) => {
@@ -151,7 +181,7 @@ fn publish(config: &Config, store: &dyn Store, hello: &Hello) -> Result<(), Fabr
         Err(StoreError::Taken(present)) => {
             Err(taken_twice(config.rank, &Hello::decode(&present, &key)?, hello))
         }
-        Err(error) => Err(FabricError::Store { key, cause: error.to_string() }),
+        Err(error) => Err(store_failed(config, &key, &error)),
     }
 }
 
@@ -187,11 +217,12 @@ fn wait_for(
 ) -> Result<Hello, FabricError> {
     let key = format!("hello/{rank}");
     loop {
+        config.interrupt.check()?;
         let now = Instant::now();
-        match store.get(&key, deadline.min(now + LOOK_FOR_ABORT)) {
+        match store.get(&key, deadline.min(now + BETWEEN_LOOKS)) {
             Ok(bytes) => return Hello::decode(&bytes, &format!("rank {rank}")),
             Err(StoreError::Absent) => {}
-            Err(error) => return Err(FabricError::Store { key, cause: error.to_string() }),
+            Err(error) => return Err(store_failed(config, &key, &error)),
         }
         if let Ok(reason) = store.get(ABORT, now) {
             return Err(stopped(&reason));
@@ -247,6 +278,9 @@ mod tests {
         rendezvous_key(&config("127.0.0.1:9", Some(Ipv4Addr::LOCALHOST.into()))).unwrap();
         let refused = rendezvous_key(&config("192.0.2.1:9", None));
         assert!(matches!(refused, Err(FabricError::KeyNeeded { .. })), "{refused:?}");
+        // What cannot be found is not said to be reachable.
+        let nowhere = rendezvous_key(&config("no port", None));
+        assert!(matches!(nowhere, Err(FabricError::RendezvousUnreachable { .. })), "{nowhere:?}");
         // The address of any interface that this machine has beside loopback.
         let own = host::outward_address();
         let answer = rendezvous_key(&config("127.0.0.1:9", Some(own)));

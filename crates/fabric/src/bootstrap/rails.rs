@@ -73,7 +73,7 @@ pub(super) fn listen(
     let mut receptions = Vec::new();
     let mut usable = vec![ports.all[0].clone()];
     for port in ports.all.drain(..).skip(1) {
-        match Reception::open(port.address(), config.rank, key.clone()) {
+        match Reception::open(port.address(), config, key.clone()) {
             Ok(reception) => {
                 offered.push(Offered::new(&port, reception.address()?));
                 receptions.push(reception);

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::rendezvous::listen;
+use crate::config::Config;
 use crate::error::FabricError;
+use crate::interrupt::Interrupt;
 use crate::key::Key;
 use crate::poll::ready_before;
-use crate::wire::{Caller, Connection, Purpose, would_wait};
+use crate::wire::{BETWEEN_QUESTIONS, Caller, Connection, Purpose, would_wait};
 
 /// How long a caller may take to prove the key.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +30,7 @@ pub(super) struct Reception {
     listener: TcpListener,
     rank: usize,
     key: Key,
+    interrupt: Interrupt,
     /// In the order in which a rank has called.
     early: HashMap<(u32, usize), VecDeque<Connection>>,
     /// Callers that are about to prove the key, and how each of them comes out.
@@ -43,13 +46,15 @@ pub(super) struct Receptions {
 }
 
 impl Reception {
-    pub(super) fn open(address: IpAddr, rank: usize, key: Key) -> Result<Self, FabricError> {
+    pub(super) fn open(address: IpAddr, config: &Config, key: Key) -> Result<Self, FabricError> {
         let cannot =
             |error| FabricError::DataAddress { cause: format!("cannot listen at {address}: {error}") };
         let listener = listen(SocketAddr::new(address, 0)).map_err(cannot)?;
         // Who called may be gone again before it is accepted, and the next one may never come.
         listener.set_nonblocking(true).map_err(cannot)?;
-        Ok(Self { listener, rank, key, early: HashMap::new(), unproved: 0, answers: mpsc::channel() })
+        let (rank, interrupt) = (config.rank, config.interrupt.clone());
+        let (early, answers) = (HashMap::new(), mpsc::channel());
+        Ok(Self { listener, rank, key, interrupt, early, unproved: 0, answers })
     }
 
     pub(super) fn address(&self) -> Result<SocketAddr, FabricError> {
@@ -68,8 +73,10 @@ impl Reception {
             let waiting = self.early.get_mut(&(purpose as u32, rank));
             if let Some(mut connection) = waiting.and_then(VecDeque::pop_front) {
                 peer.clone_into(&mut connection.peer);
+                connection.interrupt = self.interrupt.clone();
                 return Ok(connection);
             }
+            self.interrupt.check()?;
             if self.unproved == 0 {
                 self.wait(peer, deadline)?;
             }
@@ -123,11 +130,11 @@ impl Reception {
         }
     }
 
+    /// Until somebody calls or a while has passed.
     fn wait(&self, peer: &str, deadline: Instant) -> Result<(), FabricError> {
-        if ready_before(deadline, &mut [PollFd::new(&self.listener, PollFlags::IN)])? {
-            return Ok(());
-        }
-        Err(self.nobody_came(peer))
+        let soon = deadline.min(Instant::now() + BETWEEN_QUESTIONS);
+        let called = ready_before(soon, &mut [PollFd::new(&self.listener, PollFlags::IN)])?;
+        if called || soon < deadline { Ok(()) } else { Err(self.nobody_came(peer)) }
     }
 
     fn nobody_came(&self, peer: &str) -> FabricError {
@@ -146,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_caller_that_is_gone_before_it_is_accepted_keeps_nobody_waiting() {
-        let reception = Reception::open("127.0.0.1".parse().unwrap(), 0, Key::new("k")).unwrap();
+        let reception =
+            Reception::open("127.0.0.1".parse().unwrap(), &Config::new(0, 2), Key::new("k")).unwrap();
         assert!(reception.accept().unwrap().is_none());
         let _caller = TcpStream::connect(reception.address().unwrap()).unwrap();
         reception.wait("rank 1", Instant::now() + Duration::from_secs(5)).unwrap();
@@ -156,7 +164,8 @@ mod tests {
     #[test]
     fn callers_that_say_nothing_keep_a_rank_waiting_no_longer() {
         let key = Key::new("k");
-        let mut reception = Reception::open("127.0.0.1".parse().unwrap(), 0, key.clone()).unwrap();
+        let mut reception =
+            Reception::open("127.0.0.1".parse().unwrap(), &Config::new(0, 2), key.clone()).unwrap();
         let address = reception.address().unwrap();
         // One after the other they would take a minute.
         let _silent: Vec<_> = (0..12).map(|_| TcpStream::connect(address).unwrap()).collect();

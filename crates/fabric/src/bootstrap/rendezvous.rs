@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::store::{Store, StoreError};
 use crate::error::FabricError;
+use crate::interrupt::Interrupt;
 use crate::key::Key;
 use crate::wire::{Connection, Purpose};
 
@@ -25,6 +26,8 @@ pub(super) enum Request {
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How many callers may be about to do so; more wait until they are accepted.
 const MOST_UNPROVED: usize = 64;
+/// A server that leaves a question unanswered for so long is gone.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How many of the callers that were turned away are remembered.
 const MOST_REMEMBERED: usize = 8;
 const AFTER_A_FAILURE: Duration = Duration::from_millis(20);
@@ -250,12 +253,16 @@ impl Client {
         rank: usize,
         key: &Key,
         timeout: Duration,
+        interrupt: &Interrupt,
     ) -> Result<Self, FabricError> {
         let deadline = Instant::now() + timeout;
-        let stream = call_until(rendezvous, deadline).map_err(|cause| {
-            FabricError::RendezvousUnreachable { rank, address: rendezvous.to_owned(), after: timeout, cause }
-        })?;
+        let unreachable = |cause| {
+            let address = rendezvous.to_owned();
+            FabricError::RendezvousUnreachable { rank, address, after: timeout, cause }
+        };
+        let stream = call_until(rendezvous, deadline, interrupt, unreachable)?;
         let peer = format!("the rendezvous {rendezvous}");
+        // Not interrupted in the middle of a question: it is also how the others hear of an interrupt.
         let connection = Connection::call(stream, peer, Purpose::Store, rank, key, deadline)?;
         Ok(Self { connection: Mutex::new(connection), timeout })
     }
@@ -269,7 +276,7 @@ impl Client {
     fn ask(&self, request: &Request, wait: Duration) -> Result<Answer, StoreError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         // The server answers a wait that has run out, so the connection itself is given a little longer.
-        let deadline = Instant::now() + wait + self.timeout;
+        let deadline = Instant::now() + wait + self.timeout.min(SILENCE);
         let failed = |error: FabricError| StoreError::Failed(error.to_string());
         connection.send(request, deadline).map_err(failed)?;
         connection.receive(deadline).map_err(failed)
@@ -297,18 +304,28 @@ impl Store for Client {
     }
 }
 
-/// Connects to `address`, again and again until the deadline, and returns the last refusal if it never works.
-pub(crate) fn call_until(address: &str, deadline: Instant) -> Result<TcpStream, String> {
+/// Connects to `address`, again and again until the deadline, and makes an error of the last refusal if it never works.
+pub(crate) fn call_until(
+    address: &str,
+    deadline: Instant,
+    interrupt: &Interrupt,
+    failed: impl FnOnce(String) -> FabricError,
+) -> Result<TcpStream, FabricError> {
     // Short enough that a rank 0 which starts late is met at once, long enough to cost nothing.
     const BETWEEN_TRIES: Duration = Duration::from_millis(50);
     // The kernel doubles its patience with every request that is not answered, up to minutes: a cable that is put in
     // while we wait would be noticed as late as that.
-    const ONE_TRY: Duration = Duration::from_secs(3);
+    const ONE_TRY: Duration = Duration::from_secs(1);
     loop {
+        interrupt.check()?;
         let left = deadline.saturating_duration_since(Instant::now());
         let mut refusal = "the name has no address".to_owned();
         // A name may have an address that does not lead to the listener beside one that does.
-        for address in addresses(address)? {
+        let addresses = match addresses(address) {
+            Ok(addresses) => addresses,
+            Err(cause) => return Err(failed(cause)),
+        };
+        for address in addresses {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 "the deadline had passed".clone_into(&mut refusal);
@@ -320,7 +337,7 @@ pub(crate) fn call_until(address: &str, deadline: Instant) -> Result<TcpStream, 
             }
         }
         if left <= BETWEEN_TRIES {
-            return Err(refusal);
+            return Err(failed(refusal));
         }
         std::thread::sleep(BETWEEN_TRIES);
     }
@@ -333,7 +350,14 @@ mod tests {
     fn pair() -> (Rendezvous, Client) {
         let key = Key::new("k");
         let server = Rendezvous::start("127.0.0.1:0", &key, Duration::from_secs(5)).unwrap();
-        let client = Client::connect(&server.address.to_string(), 1, &key, Duration::from_secs(5)).unwrap();
+        let client = Client::connect(
+            &server.address.to_string(),
+            1,
+            &key,
+            Duration::from_secs(5),
+            &Interrupt::default(),
+        )
+        .unwrap();
         (server, client)
     }
 
@@ -349,8 +373,14 @@ mod tests {
     fn a_get_wakes_when_the_key_is_written_and_gives_up_at_its_deadline() {
         let (server, client) = pair();
         assert_eq!(client.get("late", Instant::now() + Duration::from_millis(20)), Err(StoreError::Absent));
-        let other =
-            Client::connect(&server.address.to_string(), 2, &Key::new("k"), Duration::from_secs(5)).unwrap();
+        let other = Client::connect(
+            &server.address.to_string(),
+            2,
+            &Key::new("k"),
+            Duration::from_secs(5),
+            &Interrupt::default(),
+        )
+        .unwrap();
         let waiting = std::thread::spawn(move || other.get("late", Instant::now() + Duration::from_secs(5)));
         client.set("late", b"now").unwrap();
         assert_eq!(waiting.join().unwrap(), Ok(b"now".to_vec()));
@@ -366,15 +396,22 @@ mod tests {
             "{taken}"
         );
         let closed = crate::reserve_port(std::net::Ipv4Addr::LOCALHOST.into()).unwrap().to_string();
-        let absent = Client::connect(&closed, 1, &Key::new("k"), Duration::from_millis(120)).unwrap_err();
+        let absent =
+            Client::connect(&closed, 1, &Key::new("k"), Duration::from_millis(120), &Interrupt::default())
+                .unwrap_err();
         assert!(matches!(&absent, FabricError::RendezvousUnreachable { rank: 1, .. }), "{absent}");
     }
 
     #[test]
     fn a_stranger_is_turned_away_and_remembered() {
         let (server, _client) = pair();
-        let stranger =
-            Client::connect(&server.address.to_string(), 1, &Key::new("other"), Duration::from_secs(5));
+        let stranger = Client::connect(
+            &server.address.to_string(),
+            1,
+            &Key::new("other"),
+            Duration::from_secs(5),
+            &Interrupt::default(),
+        );
         assert!(matches!(stranger, Err(FabricError::WrongKey { .. })));
         drop(stranger);
         // The server hears of it when the stranger hangs up.

@@ -65,12 +65,16 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::interrupt::Interrupt;
     use crate::link::Transport;
 
     fn pair() -> (Connection, Connection) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let connection = |stream| Connection { stream, peer: "the other".to_owned() };
+        let connection = |stream| {
+            let (peer, interrupt) = ("the other".to_owned(), Interrupt::default());
+            Connection { stream, peer, interrupt }
+        };
         (connection(caller), connection(listener.accept().unwrap().0))
     }
 

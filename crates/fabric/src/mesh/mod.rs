@@ -18,6 +18,7 @@ use crate::control::Control;
 use crate::doorbell;
 use crate::error::FabricError;
 use crate::fabric::Fabric;
+use crate::interrupt::Interrupt;
 use crate::key::Key;
 use crate::layout::Layout;
 use crate::link::{Alarm, AnyLink, Link, LinkFailure, Transport};
@@ -228,13 +229,13 @@ impl Mesh {
         self.control.waits_in(peer)
     }
 
-    /// Waits until the last bytes have reached the peers' hosts, for at most `patience`, says good-bye, and waits a moment for
-    /// the others to do so.
+    /// Waits until the last bytes have reached the peers' hosts, for at most `patience` or until it is interrupted, says
+    /// good-bye, and waits a moment for the others to do so.
     ///
     /// # Errors
     /// The communicator had failed before, bytes did not arrive in time, or a peer stopped it at the last moment.
-    pub fn close(&mut self, patience: Duration) -> Result<(), FabricError> {
-        let delivered = self.control.check().and_then(|()| self.deliver(patience));
+    pub fn close(&mut self, patience: Duration, interrupt: &Interrupt) -> Result<(), FabricError> {
+        let delivered = self.control.check().and_then(|()| self.deliver(patience, interrupt));
         let result = delivered.and(self.control.close());
         // What came before a peer's good-bye is taken in, so that the caller can see what nobody has received.
         for peer in self.peers.iter_mut().flatten() {
@@ -244,7 +245,7 @@ impl Mesh {
     }
 
     /// A peer that has left reads nothing any more, and misses nothing that it wants.
-    fn deliver(&mut self, patience: Duration) -> Result<(), FabricError> {
+    fn deliver(&mut self, patience: Duration, interrupt: &Interrupt) -> Result<(), FabricError> {
         let start = Instant::now();
         loop {
             let waits =
@@ -253,13 +254,14 @@ impl Mesh {
             if late.peek().is_none() {
                 return Ok(());
             }
-            if start.elapsed() > patience {
+            let after = start.elapsed();
+            if after > patience || interrupt.wanted() {
                 let names = late.map(|peer| format!("{} ({})", peer.info.peer, peer.info.host));
                 let peers = names.collect::<Vec<_>>().join(", ");
-                return Err(FabricError::Undelivered { peers, after: patience });
+                return Err(FabricError::Undelivered { peers, after });
             }
             self.progress()?;
-            if start.elapsed() > NAP {
+            if after > NAP {
                 std::thread::sleep(NAP);
             }
         }
@@ -365,7 +367,7 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        let _ = self.close(FLUSH_GRACE);
+        let _ = self.close(FLUSH_GRACE, &Interrupt::default());
     }
 }
 

@@ -1,7 +1,7 @@
-//! TCP: a message is its 64-byte trailer (header and number) followed by the payload, unless that is short and in the header. The receiver's own thread,
-//! polling for the flag, moves the bytes into its arena and raises the flag itself, so that everything above sees
-//! the same memory as with the other transports. A frame with number 0 carries credit alone. Where a link has several sockets,
-//! large payloads are split over them ([`parts`]).
+//! TCP: a message is its 64-byte trailer (header and number) followed by the payload, unless that is short and in the
+//! header. The receiver's own thread, polling for the flag, moves the bytes into its arena and raises the flag itself, so
+//! that everything above sees the same memory as with the other transports. A frame with number 0 carries credit alone.
+//! Where a link has several sockets, large payloads are split over them ([`parts`]).
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
