@@ -101,10 +101,18 @@ impl Receiver {
         if self.inbox.posted.is_empty() {
             return Ok(());
         }
-        if self.lanes.iter().any(|lane| lane.ended) {
+        // What comes by another lane may be later than the end of this one.
+        if self.lanes.iter().all(|lane| lane.ended) {
             return Err(Failure::Lost("it closed the connection while receives were waiting".to_owned()));
         }
         self.control.lost().map_or(Ok(()), |cause| Err(Failure::Lost(cause.to_owned())))
+    }
+}
+
+#[cfg(test)]
+impl Receiver {
+    pub(super) fn lanes_ended(&self) -> Vec<bool> {
+        self.lanes.iter().map(|lane| lane.ended).collect()
     }
 }
 

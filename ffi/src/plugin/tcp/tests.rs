@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::Receiver;
 use super::header::{EAGER, Header};
-use crate::plugin::comm::Incoming;
 use crate::plugin::comm::control::Control;
+use crate::plugin::comm::{Failure, Incoming};
 use crate::plugin::connection::stream::Stream;
 
 /// The largest eager message here.
@@ -38,6 +38,36 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
             bytes
         },
     )
+}
+
+#[test]
+fn a_lane_that_has_ended_loses_nothing_that_comes_by_another() {
+    let ((control, _control_peer), (first, first_peer), (second, mut second_peer)) = (pair(), pair(), pair());
+    let lanes = [first, second];
+    for lane in &lanes {
+        lane.set_nonblocking(true).unwrap();
+    }
+    let control = Control::new(Stream::accepted(control).unwrap());
+    let mut receiver = Receiver::new(control, lanes.into(), EAGER_BYTES);
+    let mut memory = [UNTOUCHED; ROOM];
+    for request in 0..2 {
+        let data = memory.as_mut_ptr();
+        receiver.post(request, &[Incoming { tag: 0, data, room: ROOM as u64, memory: None }]);
+    }
+    drop(first_peer);
+    let mut arrived = Vec::new();
+    // Loopback hands an end over at once.
+    receiver.progress(|arrival| arrived.push(arrival.request)).unwrap();
+    assert!(receiver.lanes_ended() == [true, false] && arrived.is_empty(), "{arrived:?}");
+    let header = Header::new(0, EAGER, 0, 0, 5, (0, 5));
+    second_peer.write_all(bytemuck::bytes_of(&header)).unwrap();
+    second_peer.write_all(b"later").unwrap();
+    drop(second_peer);
+    receiver.progress(|arrival| arrived.push(arrival.request)).unwrap();
+    // The first receive is complete, the second will never be.
+    let lost = receiver.progress(|_| unreachable!("nothing is left")).unwrap_err();
+    assert!(matches!(&lost, Failure::Lost(cause) if cause.contains("closed")), "{lost:?}");
+    assert_eq!((arrived.as_slice(), &memory[..6]), ([0].as_slice(), b"later\xee".as_slice()));
 }
 
 proptest! {
