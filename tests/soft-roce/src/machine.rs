@@ -183,7 +183,15 @@ fn arguments(
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
     add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "q35"]);
     add(&["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max,-erms"]);
-    add(&["-smp", &rig.vcpus.to_string(), "-m", &rig.memory]);
+    // The processors of one package lie on one node.
+    let packages = if rig.two_nodes { rig.vcpus } else { 1 };
+    add(&["-smp", &format!("{},sockets={packages}", rig.vcpus), "-m", &rig.memory]);
+    if rig.two_nodes {
+        for node in ["0", "1"] {
+            add(&["-object", &format!("memory-backend-ram,id=node{node},size=512M")]);
+            add(&["-numa", &format!("node,nodeid={node},cpus={node},memdev=node{node}")]);
+        }
+    }
     add(&["-kernel", &image.kernel.display().to_string(), "-initrd", &image.initramfs.display().to_string()]);
     add(&["-append", kernel_line, "-serial", &format!("file:{}", file("console"))]);
     add(&["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"]);

@@ -18,6 +18,7 @@ pub struct Rig {
     pub(crate) memory: String,
     pub(crate) mtu: u32,
     pub(crate) cables: u32,
+    pub(crate) two_nodes: bool,
     pub(crate) environment: Vec<(String, String)>,
     timeout: Duration,
     echo: bool,
@@ -31,6 +32,7 @@ impl Default for Rig {
             memory: "1G".to_owned(),
             mtu: 9000,
             cables: 1,
+            two_nodes: false,
             environment: Vec::new(),
             timeout: Duration::from_secs(120),
             echo: false,
@@ -60,6 +62,12 @@ impl Rig {
     #[must_use]
     pub fn memory(self, memory: impl Into<String>) -> Self {
         Self { memory: memory.into(), ..self }
+    }
+
+    /// Two NUMA nodes per machine, each with one processor and 512 MiB.
+    #[must_use]
+    pub fn two_nodes(self) -> Self {
+        Self { two_nodes: true, vcpus: 2, memory: "1G".to_owned(), ..self }
     }
 
     /// The cable's MTU.

@@ -88,6 +88,9 @@ impl ShmExchange {
             self.admit()?;
             if let Some((rank, file)) = self.hear() {
                 let arena = Arena::map(file, bytes).map_err(system("mmap of a peer's arena"))?;
+                // Whoever touches a page first decides what it is, and this rank is who writes there. Where the system has no
+                // such pages it says so, which the owner has told.
+                let _ = arena.ask_for_huge_pages();
                 return Ok((rank, arena));
             }
         }

@@ -1,8 +1,8 @@
 //! What several rails promise, tried over two devices: run in the machines by `rails.rs` of the tests.
 //!
 //! `rails-check share ROUNDS` and `rails-check lose COMMAND...` run on both machines as RANK of two, over rdma. `lose` runs
-//! the command on machine 1 in the middle of the work, goes on until a rail is lost, and then a while longer. What is seen is printed, halo's own
-//! errors too; anything else that is unexpected ends with status 1.
+//! the command on machine 1 in the middle of the work, goes on until a rail is lost, and then a while longer. What is seen
+//! is printed, halo's own errors too; anything else that is unexpected ends with status 1.
 
 use std::error::Error;
 use std::process::Command;

@@ -3,6 +3,7 @@
 mod collectives;
 mod idle;
 mod memory;
+mod pages;
 mod python;
 mod rails;
 mod ray;
