@@ -5,6 +5,7 @@ mod check;
 mod devices;
 mod error;
 mod measure;
+mod output;
 mod report;
 mod sizes;
 mod spawn;
@@ -13,7 +14,7 @@ mod tune_plugin;
 
 use std::process::ExitCode;
 
-use args::{Arguments, Command};
+use args::{Arguments, Command, Placement};
 use clap::Parser;
 use error::{Error, render};
 
@@ -38,32 +39,27 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Tune(options) => {
-            options.placement.transport()?;
-            if options.placement.rank.is_some() {
-                tune::run_rank(options)
-            } else {
-                spawn::run_locally(&options.placement)
-            }
+            let prepared = tune::prepare(options)?;
+            as_placed(&options.placement, || tune::run_rank(options, prepared))
         }
         Command::TunePlugin(options) => {
-            options.placement.transport()?;
-            if options.placement.rank.is_some() {
-                tune_plugin::run_rank(options)
-            } else {
-                spawn::run_locally(&options.placement)
-            }
+            let config = tune_plugin::prepare(options)?;
+            as_placed(&options.placement, || tune_plugin::run_rank(options, &config))
         }
         command => {
             let (collective, options) = command.benchmark();
-            options.choices()?;
-            options.placement.transport()?;
-            if options.placement.rank.is_some() {
-                measure::run_rank(collective, options)
-            } else {
-                spawn::run_locally(&options.placement)
-            }
+            let prepared = measure::prepare(collective, options)?;
+            as_placed(&options.placement, || measure::run_rank(collective, options, prepared))
         }
     }
+}
+
+/// As one rank, or as the parent of all. What no rank can do has been refused by then, once.
+fn as_placed(
+    placement: &Placement,
+    run_rank: impl FnOnce() -> Result<ExitCode, Error>,
+) -> Result<ExitCode, Error> {
+    if placement.rank.is_some() { run_rank() } else { spawn::run_locally(placement) }
 }
 
 fn log_to_stderr() {

@@ -10,17 +10,33 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::args::{Benchmark, Choices, Placement};
 use crate::check::{Expectation, fill};
 use crate::error::Error;
+use crate::output;
 use crate::report::{Header, Report, Row};
 use crate::sizes::sweep;
 
-/// Runs this process's rank through all sizes; rank 0 reports.
-pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Error> {
+/// What a rank goes by.
+pub(crate) struct Prepared {
+    config: Config,
+    choices: Choices,
+    sizes: Vec<usize>,
+}
+
+/// Reads the arguments and the environment, and refuses what cannot be measured.
+pub(crate) fn prepare(kind: Kind, options: &Benchmark) -> Result<Prepared, Error> {
     let choices = options.choices()?;
     let config = configuration(&options.placement, kind.name())?;
-    let (rank, world) = (config.rank, config.world);
-    refuse_impossible(kind, choices, world)?;
-    let sizes = sizes(kind, choices.dtype, world, options)?;
+    refuse_impossible(kind, choices, config.world)?;
+    let sizes = sizes(kind, choices.dtype, config.world, options)?;
+    if let (0, Some(path)) = (config.rank, &options.json) {
+        output::check(path)?;
+    }
+    Ok(Prepared { config, choices, sizes })
+}
 
+/// Runs this process's rank through all sizes; rank 0 reports.
+pub(crate) fn run_rank(kind: Kind, options: &Benchmark, prepared: Prepared) -> Result<ExitCode, Error> {
+    let Prepared { config, choices, sizes } = prepared;
+    let rank = config.rank;
     let mut communicator = Communicator::connect(&config)?;
     let mut report = (rank == 0).then(|| Report::begin(Header::new(kind, choices, &communicator)));
     let bar = progress(rank, sizes.len() as u64);
@@ -56,13 +72,14 @@ pub(crate) fn run_rank(kind: Kind, options: &Benchmark) -> Result<ExitCode, Erro
     Ok(if wrong > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// This rank's place, from the command line and the environment.
+/// This rank's place, from the command line and the environment; for the parent of all ranks, that of the first.
 pub(crate) fn configuration(placement: &Placement, name: &str) -> Result<Config, Error> {
-    let (rank, world) = (placement.rank.unwrap_or(0), placement.world.unwrap_or(1));
+    let (rank, world) = (placement.rank.unwrap_or(0), placement.world.unwrap_or(placement.ranks));
     let mut config = Config::from_env(rank, world).map_err(halo_ccl::Error::from)?;
     config.transport = placement.transport()?.unwrap_or(config.transport);
     config.rendezvous = placement.rendezvous.clone().unwrap_or(config.rendezvous);
     config.name = format!("halo-perf:{name}");
+    config.validate().map_err(halo_ccl::Error::from)?;
     Ok(config)
 }
 

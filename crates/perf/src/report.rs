@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::args::Choices;
 use crate::error::Error;
+use crate::output;
 
 /// What was measured, and over what.
 #[derive(Debug, Serialize)]
@@ -190,8 +191,7 @@ impl Report {
     pub(crate) fn end(self, json: Option<&Path>) -> Result<(), Error> {
         let Some(path) = json else { return Ok(()) };
         let text = serde_json::to_string_pretty(&self).expect("a report is plain data");
-        std::fs::write(path, text)
-            .map_err(|error| Error::ResultFile { path: path.display().to_string(), cause: error.to_string() })
+        output::write(path, &text)
     }
 }
 

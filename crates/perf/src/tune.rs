@@ -4,11 +4,12 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use comfy_table::{Table, presets};
-use halo_ccl::{Algorithm, Communicator, DType, Input, PlanTable, ReduceOp, Rule};
+use halo_ccl::{Algorithm, Communicator, Config, DType, Input, PlanTable, ReduceOp, Rule};
 
 use crate::args::TuneOptions;
 use crate::error::Error;
 use crate::measure::configuration;
+use crate::output;
 use crate::sizes::sweep;
 
 /// Another algorithm must be this much faster than the one of the size below: less is noise, and would only make the
@@ -28,12 +29,11 @@ const ROUND_SECONDS: f64 = 0.02;
 /// A way to do it.
 type Candidate = (Algorithm, usize);
 
-/// Measures on this rank; rank 0 prints and writes.
-pub(crate) fn run_rank(options: &TuneOptions) -> Result<ExitCode, Error> {
+/// Reads the arguments and the environment, and refuses what cannot be measured.
+pub(crate) fn prepare(options: &TuneOptions) -> Result<(Config, Vec<usize>), Error> {
     let config = configuration(&options.placement, "tune")?;
-    let (rank, world) = (config.rank, config.world);
-    if world < 2 {
-        let given = format!("{world} rank");
+    if config.world < 2 {
+        let given = format!("{} rank", config.world);
         return Err(Error::Unmeasurable {
             collective: "all_reduce",
             given,
@@ -44,6 +44,18 @@ pub(crate) fn run_rank(options: &TuneOptions) -> Result<ExitCode, Error> {
     if sizes.is_empty() {
         return Err(Error::NoSizes { min: options.min.0, max: options.max.0 });
     }
+    if config.rank == 0 {
+        output::check(&options.output)?;
+    }
+    Ok((config, sizes))
+}
+
+/// Measures on this rank; rank 0 prints and writes.
+pub(crate) fn run_rank(
+    options: &TuneOptions,
+    (config, sizes): (Config, Vec<usize>),
+) -> Result<ExitCode, Error> {
+    let (rank, world) = (config.rank, config.world);
     let slot_bytes = config.slot_bytes;
     let mut communicator = Communicator::connect(&config)?;
     let transport = communicator.transport();
@@ -165,8 +177,7 @@ fn write(
     let path = &options.output;
     let others = old.rules().iter().filter(|rule| rule.ranks != ranks || rule.transport != transport);
     let rules = others.cloned().chain(rules(ranks, transport, best)).collect();
-    std::fs::write(path, PlanTable::new(rules).to_text())
-        .map_err(|error| Error::ResultFile { path: path.display().to_string(), cause: error.to_string() })?;
+    output::write(path, &PlanTable::new(rules).to_text())?;
     println!("wrote {}: copy it to every host and set HALO_PLANS to its path there", path.display());
     Ok(())
 }

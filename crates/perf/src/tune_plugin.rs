@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use halo_ccl::{Communicator, DType, Transport};
+use halo_ccl::{Communicator, Config, DType, Transport};
 use halo_tuner::{Link, LinkCost};
 
 use crate::args::TunePluginOptions;
 use crate::error::Error;
 use crate::measure::configuration;
+use crate::output;
 
 /// Next to no bytes: the time is the latency.
 const SMALL: usize = 8;
@@ -17,16 +18,26 @@ const SPAN: [usize; 2] = [64 << 10, 1 << 20];
 /// Round trips of each size in a round.
 const ROUND_TRIPS: usize = 200;
 
-/// Measures on this rank; rank 0 writes the table.
-pub(crate) fn run_rank(options: &TunePluginOptions) -> Result<ExitCode, Error> {
+/// Reads the arguments and the environment, and refuses what cannot be measured.
+pub(crate) fn prepare(options: &TunePluginOptions) -> Result<Config, Error> {
     let config = configuration(&options.placement, "tune-plugin")?;
-    let (rank, world) = (config.rank, config.world);
-    let refuse =
-        |given: String, remedy| Err(Error::Unmeasurable { collective: "the plugin's link", given, remedy });
-    if world != 2 {
-        return refuse(format!("{world} ranks"), "a step is between two ranks: use --ranks 2");
+    if config.world != 2 {
+        return refuse(format!("{} ranks", config.world), "a step is between two ranks: use --ranks 2");
     }
-    let mut communicator = Communicator::connect(&config)?;
+    if config.rank == 0 {
+        output::check(&options.output)?;
+    }
+    Ok(config)
+}
+
+fn refuse<T>(given: String, remedy: &'static str) -> Result<T, Error> {
+    Err(Error::Unmeasurable { collective: "the plugin's link", given, remedy })
+}
+
+/// Measures on this rank; rank 0 writes the table.
+pub(crate) fn run_rank(options: &TunePluginOptions, config: &Config) -> Result<ExitCode, Error> {
+    let rank = config.rank;
+    let mut communicator = Communicator::connect(config)?;
     let transport = communicator.links()[0].transport;
     let link = match transport {
         Transport::Rdma => Link::Rdma,
@@ -70,8 +81,7 @@ pub(crate) fn run_rank(options: &TunePluginOptions) -> Result<ExitCode, Error> {
         options.rounds as usize * ROUND_TRIPS,
     );
     let path = &options.output;
-    std::fs::write(path, cost.to_text(&measured))
-        .map_err(|error| Error::ResultFile { path: path.display().to_string(), cause: error.to_string() })?;
+    output::write(path, &cost.to_text(&measured))?;
     let limit = cost.low_latency_limit(2) >> 10;
     println!("latency {small:.2} us, bandwidth {bandwidth:.0} bytes/us over {transport}");
     println!("2 ranks: LL up to {limit} KiB, Simple above");
