@@ -52,6 +52,17 @@ pub struct Results {
     pub absent: Vec<Absent>,
 }
 
+/// One time by another, of the same rounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio {
+    /// What counts.
+    pub median: f64,
+    /// Of the rounds.
+    pub lowest: f64,
+    /// Of the rounds.
+    pub highest: f64,
+}
+
 impl Results {
     /// Takes in a run.
     pub fn add(&mut self, place: Place, peer: Peer, round: usize, lines: Vec<Line>) {
@@ -65,10 +76,10 @@ impl Results {
 
     /// The median over the rounds of halo's time by the peer's in the same round.
     pub fn ratio(&self, place: Place, peer: Peer, bytes: usize, quantile: Quantile) -> Option<f64> {
-        self.ratio_of(place, Peer::Halo, peer, bytes, quantile)
+        Some(self.ratio_of(place, Peer::Halo, peer, bytes, quantile)?.median)
     }
 
-    /// The same of anybody's time.
+    /// The same of anybody's time, and how far the rounds lie apart.
     pub fn ratio_of(
         &self,
         place: Place,
@@ -76,10 +87,12 @@ impl Results {
         peer: Peer,
         bytes: usize,
         quantile: Quantile,
-    ) -> Option<f64> {
+    ) -> Option<Ratio> {
         let ours = self.rounds(place, who, bytes, quantile);
         let theirs = self.rounds(place, peer, bytes, quantile);
-        median(ours.iter().filter_map(|(round, ours)| Some(ours / theirs.get(round)?)))
+        let rounds = || ours.iter().filter_map(|(round, ours)| Some(ours / theirs.get(round)?));
+        let (lowest, highest) = (rounds().fold(f64::INFINITY, f64::min), rounds().fold(0.0, f64::max));
+        Some(Ratio { median: median(rounds())?, lowest, highest })
     }
 
     /// The share of a peer's sends that the kernel copied although it was asked not to: the median of all that were told.

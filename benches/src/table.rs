@@ -67,7 +67,10 @@ pub fn other_calls(results: &Results, place: Place, quantile: Quantile) -> Optio
             Some(_) => "not measured".to_owned(),
             None => figure(results.time(place, peer, bytes, quantile)),
         };
-        let ratio = |peer: &Peer| figure(results.ratio_of(place, *peer, Peer::Exchange, bytes, quantile));
+        let ratio = |peer: &Peer| {
+            let ratio = results.ratio_of(place, *peer, Peer::Exchange, bytes, quantile);
+            figure(ratio.map(|ratio| ratio.median))
+        };
         table
             .add_row(std::iter::once(size(bytes)).chain(columns().map(time)).chain(others.iter().map(ratio)));
     }
@@ -90,14 +93,15 @@ pub fn other_calls(results: &Results, place: Place, quantile: Quantile) -> Optio
 pub fn targets(verdicts: &[Verdict]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
-    table.set_header(["where, size", "halo", "peer", "ratio", "target", "met", "least possible"]);
+    table.set_header(["where, size", "halo", "peer", "ratio (rounds)", "target", "met", "least possible"]);
     for verdict in verdicts {
         let met = if verdict.met { "yes" } else { "NO" };
+        let span = |(lowest, highest)| format!(" ({lowest:.2} to {highest:.2})");
         table.add_row([
             verdict.what.clone(),
             verdict.ours.clone(),
             verdict.theirs.clone(),
-            format!("{:.2}", verdict.ratio),
+            format!("{:.2}{}", verdict.ratio, verdict.span.map_or_else(String::new, span)),
             verdict.target.clone(),
             met.to_owned(),
             verdict.floor.as_ref().map_or_else(String::new, |least| {
@@ -125,6 +129,7 @@ pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
             ratio: kernel.four_small_us / target,
             target: format!("<= {target:.1} us"),
             met: kernel.four_small_us <= target,
+            span: None,
             floor: Some(Least {
                 floor: "its instructions".to_owned(),
                 ratio: kernel.four_near_us / target,
@@ -139,6 +144,7 @@ pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
         ratio: kernel.two_large_ratio,
         target: format!("bandwidth >= {LARGE_TARGET} x"),
         met: kernel.two_large_ratio >= LARGE_TARGET,
+        span: None,
         floor: None,
     });
     let limit = setup::TARGET.as_secs_f64();
@@ -149,6 +155,7 @@ pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
         ratio: setup.seconds / limit,
         target: format!("ready in {limit:.0} s"),
         met: setup.seconds <= limit,
+        span: None,
         floor: None,
     });
     verdicts
@@ -163,6 +170,7 @@ pub fn calls_verdict(calls: &Calls) -> Verdict {
         ratio: calls.made.len() as f64 / calls.operations as f64,
         target: "0 system calls".to_owned(),
         met: calls.made.is_empty(),
+        span: None,
         floor: None,
     }
 }
@@ -178,6 +186,7 @@ pub fn hot_path_verdict(results: &Results) -> Option<Verdict> {
         ratio: allocations as f64,
         target: "0 allocations".to_owned(),
         met: allocations == 0,
+        span: None,
         floor: None,
     })
 }

@@ -112,8 +112,10 @@ pub struct Verdict {
     pub ours: String,
     /// The peer's.
     pub theirs: String,
-    /// The ratio that the bound is about.
+    /// The ratio that the bound is about: of peers, the median over the rounds.
     pub ratio: f64,
+    /// The lowest and the highest of the rounds, which say what the median is worth.
+    pub span: Option<(f64, f64)>,
     /// The bound, in words.
     pub target: String,
     /// Whether it is kept.
@@ -138,9 +140,10 @@ impl Target {
     pub fn verdict(&self, results: &Results) -> Option<Verdict> {
         // The better peer is the one that halo compares worst with.
         let compared = self.against.iter().filter_map(|peer| {
-            results.ratio(self.place, *peer, self.bytes, self.quantile).map(|ratio| (*peer, ratio))
+            let ratio = results.ratio_of(self.place, Peer::Halo, *peer, self.bytes, self.quantile)?;
+            Some((*peer, ratio))
         });
-        let (peer, time_ratio) = compared.max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (peer, times) = compared.max_by(|a, b| a.1.median.total_cmp(&b.1.median))?;
         let figure = |who: Peer| {
             let time = results.time(self.place, who, self.bytes, self.quantile)?;
             Some(match self.bound {
@@ -149,7 +152,7 @@ impl Target {
             })
         };
         let floor = self.floor.and_then(|floor| {
-            let time = results.ratio_of(self.place, floor, peer, self.bytes, self.quantile)?;
+            let time = results.ratio_of(self.place, floor, peer, self.bytes, self.quantile)?.median;
             let floor = floor.to_string();
             Some(match self.bound {
                 Bound::TimeAtMost(bound) => Least { floor, ratio: time, possible: time <= bound },
@@ -160,10 +163,10 @@ impl Target {
         });
         let (ratio, met, target) = match self.bound {
             Bound::TimeAtMost(bound) => {
-                (time_ratio, time_ratio <= bound, format!("time <= {bound:.2} x {peer}"))
+                (times.median, times.median <= bound, format!("time <= {bound:.2} x {peer}"))
             }
             Bound::BandwidthAtLeast(bound) => {
-                let ratio = 1.0 / time_ratio;
+                let ratio = 1.0 / times.median;
                 (ratio, ratio >= bound, format!("bandwidth >= {bound:.2} x {peer}"))
             }
         };
@@ -172,6 +175,10 @@ impl Target {
             ours: figure(Peer::Halo)?,
             theirs: format!("{} ({peer})", figure(peer)?),
             ratio,
+            span: Some(match self.bound {
+                Bound::TimeAtMost(_) => (times.lowest, times.highest),
+                Bound::BandwidthAtLeast(_) => (1.0 / times.highest, 1.0 / times.lowest),
+            }),
             target,
             met,
             floor,
@@ -223,6 +230,7 @@ mod tests {
             .unwrap();
         assert!((verdict.ratio - 1.2).abs() < 1e-9 && !verdict.met, "{verdict:?}");
         assert!(verdict.theirs.contains("Gloo") && verdict.target.contains("1.30 x Gloo"), "{verdict:?}");
+        assert_eq!(verdict.span, Some((1.2, 1.2)), "one round");
     }
 
     #[test]
@@ -235,6 +243,24 @@ mod tests {
         let target = Target { bound: Bound::BandwidthAtLeast(1.5), ..target }.above(Peer::ExchangeFlagSum);
         let least = target.verdict(&results(&measured, 100)).unwrap().floor.unwrap();
         assert!((least.ratio - 20.0 / 12.0).abs() < 1e-9 && least.possible, "{least:?}");
+    }
+
+    #[test]
+    fn the_rounds_that_differ_most_are_told() {
+        let mut rounds = results(&[(Peer::Halo, 10.0), (Peer::OpenMpi, 20.0)], 100);
+        for (round, halo, openmpi) in [(1, 30.0, 20.0), (2, 12.0, 16.0)] {
+            for (peer, time) in [(Peer::Halo, halo), (Peer::OpenMpi, openmpi)] {
+                rounds.samples.extend(results(&[(peer, time)], 100).samples.into_iter().map(|mut sample| {
+                    sample.round = round;
+                    sample
+                }));
+            }
+        }
+        let time = target(Place::Tcp, 100, Quantile::P50, &[Peer::OpenMpi], Bound::TimeAtMost(0.8));
+        let verdict = time.verdict(&rounds).unwrap();
+        assert_eq!((verdict.ratio, verdict.span), (0.75, Some((0.5, 1.5))));
+        let bandwidth = Target { bound: Bound::BandwidthAtLeast(1.0), ..time };
+        assert_eq!(bandwidth.verdict(&rounds).unwrap().span, Some((1.0 / 1.5, 2.0)));
     }
 
     #[test]

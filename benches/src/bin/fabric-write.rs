@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("@ fabric_write {}", serde_json::to_string(&Line::of(work.bytes, "none", &halves))?);
         }
     }
-    mesh.close(config.timeout)?;
+    mesh.close(config.timeout, &config.interrupt)?;
     Ok(())
 }
 

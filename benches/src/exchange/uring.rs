@@ -149,24 +149,24 @@ mod tests {
     use super::*;
     use crate::exchange::{By, trial};
 
-    fn allowed() -> bool {
-        let refused = By::Uring.refused();
-        if let Some(reason) = &refused {
-            eprintln!("not tried: {reason}");
-        }
-        refused.is_none()
+    /// Whether this system has rings at all. Many containers refuse them, which is the answer that is wanted there.
+    fn has_rings() -> bool {
+        let Some(reason) = By::Uring.refused() else { return true };
+        assert!(reason.starts_with("io_uring_setup"), "{reason}");
+        eprintln!("nothing is exchanged here: {reason}");
+        false
     }
 
     #[test]
-    fn what_is_handed_to_the_ring_arrives() {
-        if allowed() {
+    fn what_is_handed_to_the_ring_arrives_or_the_system_refuses_rings() {
+        if has_rings() {
             trial::exchange(Uring::connect, |pair, rank| trial::write(&mut pair.own, rank));
         }
     }
 
     #[test]
-    fn a_rank_that_goes_away_ends_both_requests() {
-        if !allowed() {
+    fn a_rank_that_goes_away_ends_both_requests_or_the_system_refuses_rings() {
+        if !has_rings() {
             return;
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

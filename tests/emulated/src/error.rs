@@ -5,7 +5,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     #[error(
-        "{missing} is not installed; `make test-avx512` installs bochs, bochs-term and the others on Debian"
+        "{missing} is not installed; `make setup-test` installs bochs, bochs-term and the others on Debian"
     )]
     MissingTools { missing: String },
 
