@@ -1,7 +1,9 @@
 //! A free port that stays free until somebody listens there.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+
+use socket2::SockRef;
 
 /// A port of `host` for a listener that has yet to be started, maybe by another process.
 ///
@@ -13,13 +15,19 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 /// # Errors
 /// `host` is not an address of this machine, or it has no port left.
 pub fn reserve_port(host: IpAddr) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind((host, 0))?;
+    reserve(&TcpListener::bind((host, 0))?)
+}
+
+/// Shuts sockets down rather than to close them: a process that another thread is just starting holds a copy of every
+/// socket until it runs its own program, and for as long a closed one would go on to listen.
+fn reserve(listener: &TcpListener) -> io::Result<SocketAddr> {
     let address = listener.local_addr()?;
     let caller = TcpStream::connect(address)?;
     let (called, _) = listener.accept()?;
-    // Who closes first is who remembers.
-    drop(called);
-    drop(caller);
+    // Who ends first is who remembers.
+    called.shutdown(Shutdown::Both)?;
+    caller.shutdown(Shutdown::Both)?;
+    SockRef::from(listener).shutdown(Shutdown::Both)?;
     Ok(address)
 }
 
@@ -38,6 +46,16 @@ mod tests {
         for address in ports {
             TcpListener::bind(address).unwrap();
         }
+    }
+
+    #[test]
+    fn a_port_can_be_listened_at_while_a_process_that_is_being_started_holds_the_socket() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let held = listener.try_clone().unwrap();
+        let address = reserve(&listener).unwrap();
+        drop(listener);
+        TcpListener::bind(address).unwrap();
+        drop(held);
     }
 
     #[test]
