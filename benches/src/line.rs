@@ -1,8 +1,10 @@
 //! What a driver is asked for, and what it answers.
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use rustix::thread::CpuSet;
 use serde::{Deserialize, Serialize};
 
 /// How often to measure one size: `BYTES:ITERATIONS` on a driver's command line.
@@ -86,20 +88,50 @@ impl Line {
     }
 }
 
-/// Ties this thread to one of the processors it may use, so that two ranks never share one where there are two.
+/// Ties this thread to one of the processors that the program may use, so that two ranks never share one where there are
+/// two.
 pub fn pin(rank: usize) {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(rank % processors);
+    // As they were before any thread was tied: those that it starts would have only its own.
+    static PROCESSORS: LazyLock<Vec<usize>> = LazyLock::new(processors);
     // Where a container forbids it, the system places the ranks; the figures are then noisier, not wrong.
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+    if let Err(error) = tie(PROCESSORS[rank % PROCESSORS.len()]) {
         eprintln!("rank {rank} is not tied to a processor: {error}");
     }
+}
+
+/// The numbers of the processors that this thread may use; 0 where the system does not tell.
+pub fn processors() -> Vec<usize> {
+    let allowed = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+    let processors: Vec<usize> =
+        (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect();
+    if processors.is_empty() { vec![0] } else { processors }
+}
+
+/// Ties this thread to the processor of that number.
+///
+/// # Errors
+/// This thread may not use it.
+pub fn tie(processor: usize) -> std::io::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(processor);
+    Ok(rustix::thread::sched_setaffinity(None, &only)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_is_tied_to_one_of_its_processors_wherever_the_one_that_started_it_is() {
+        let all = processors();
+        let tied =
+            |rank| std::thread::scope(|scope| scope.spawn(|| (pin(rank), processors()).1).join().unwrap());
+        assert_eq!(tied(0), [all[0]]);
+        assert_eq!(processors(), all, "the others stay where they were");
+        pin(0);
+        assert_eq!(tied(all.len() + 1), [all[1 % all.len()]]);
+        assert!(tie(CpuSet::MAX_CPU - 1).is_err(), "there is no such processor");
+    }
 
     #[test]
     fn work_reads_as_it_is_written() {

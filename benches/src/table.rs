@@ -129,7 +129,7 @@ pub fn machine_verdicts(kernel: &Kernel, setup: &Setup) -> Vec<Verdict> {
             ratio: kernel.four_small_us / target,
             target: format!("<= {target:.1} us"),
             met: kernel.four_small_us <= target,
-            span: None,
+            span: Some((kernel.four_small_span_us.0 / target, kernel.four_small_span_us.1 / target)),
             floor: Some(Least {
                 floor: "its instructions".to_owned(),
                 ratio: kernel.four_near_us / target,
