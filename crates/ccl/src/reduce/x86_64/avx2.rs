@@ -14,6 +14,7 @@ impl Vectors for Bf16 {
     type Lanes = [[__m256; 4]; 2];
 
     const STEP: usize = 128;
+    const AHEAD: usize = 0;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Lanes {
@@ -156,6 +157,7 @@ impl Vectors for F16 {
     type Lanes = [__m256; 4];
 
     const STEP: usize = 64;
+    const AHEAD: usize = 0;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Lanes {
@@ -197,6 +199,7 @@ impl Vectors for F32 {
     type Lanes = [__m256; 4];
 
     const STEP: usize = 128;
+    const AHEAD: usize = 0;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Lanes {

@@ -6,6 +6,9 @@ use std::arch::x86_64::*;
 
 use super::vectors::Vectors;
 
+/// Measured: docs/performance.md.
+const AHEAD: usize = 1024;
+
 /// Two blocks at a time, so that they share the question whether there is a NaN.
 pub(super) struct Bf16;
 
@@ -14,6 +17,7 @@ impl Vectors for Bf16 {
     type Lanes = [[__m512; 2]; 2];
 
     const STEP: usize = 128;
+    const AHEAD: usize = AHEAD;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Lanes {
@@ -125,6 +129,7 @@ impl Vectors for F16 {
     type Lanes = [__m512; 2];
 
     const STEP: usize = 64;
+    const AHEAD: usize = AHEAD;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Lanes {
@@ -163,6 +168,7 @@ impl Vectors for F32 {
     type Lanes = [__m512; 2];
 
     const STEP: usize = 128;
+    const AHEAD: usize = AHEAD;
 
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self::Lanes {

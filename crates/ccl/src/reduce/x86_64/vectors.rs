@@ -1,7 +1,11 @@
 //! The sums that models exchange, with vector instructions by name where the compiler's are slower. The steps are those
 //! of the portable code, so the bits are too; the tests compare them.
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 use crate::reduce::element::BLOCK;
+
+const LINE: usize = 64;
 
 /// Elements of one type in the registers of one instruction set. The functions are inlined into one that is compiled for
 /// that set.
@@ -11,6 +15,10 @@ pub(super) trait Vectors {
 
     /// Bytes of a step: whole blocks.
     const STEP: usize;
+
+    /// How many bytes ahead the inputs are asked for, whole steps; 0 not to ask. An input that a peer on this host has just
+    /// written lies in its processor's cache, and what is computed of a step leaves no room to look far enough ahead.
+    const AHEAD: usize;
 
     /// # Safety
     /// A step is readable, and the processor has the instruction set.
@@ -56,6 +64,14 @@ unsafe fn steps<V: Vectors>(sources: &[*const u8], output: *mut u8, end: usize) 
     while at < end {
         // SAFETY: this step ends at `end` or before, and is read from every source before it is written.
         unsafe {
+            // Never past the end, where a peer may be writing what comes next.
+            if V::AHEAD > 0 && at + V::AHEAD < end {
+                for source in sources {
+                    for line in 0..V::STEP / LINE {
+                        _mm_prefetch::<_MM_HINT_T0>(source.add(at + V::AHEAD + line * LINE).cast());
+                    }
+                }
+            }
             let mut lanes = V::load(first.add(at));
             for source in others {
                 lanes = V::add(lanes, V::load(source.add(at)));
