@@ -5,8 +5,6 @@ use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 use crate::reduce::element::BLOCK;
 
-const LINE: usize = 64;
-
 /// Elements of one type in the registers of one instruction set. The functions are inlined into one that is compiled for
 /// that set.
 pub(super) trait Vectors {
@@ -67,8 +65,8 @@ unsafe fn steps<V: Vectors>(sources: &[*const u8], output: *mut u8, end: usize) 
             // Never past the end, where a peer may be writing what comes next.
             if V::AHEAD > 0 && at + V::AHEAD < end {
                 for source in sources {
-                    for line in 0..V::STEP / LINE {
-                        _mm_prefetch::<_MM_HINT_T0>(source.add(at + V::AHEAD + line * LINE).cast());
+                    for block in 0..V::STEP / BLOCK {
+                        _mm_prefetch::<_MM_HINT_T0>(source.add(at + V::AHEAD + block * BLOCK).cast());
                     }
                 }
             }
